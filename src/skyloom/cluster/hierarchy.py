@@ -1,0 +1,188 @@
+"""Hierarchical k-means with resampling: clusters of images, clusters of these, and so on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from skyloom.cluster.kmeans import check_clusters, check_run, kmeans, nearest_without_empty
+from skyloom.cluster.members import first_of_each, group, shuffle
+from skyloom.cluster.rows import Metric, Rows
+from skyloom.errors import ConfigError, InputError, unknown_choice
+from skyloom.progress import progress
+
+Resample = Literal["closest", "random"]
+RESAMPLE = ("closest", "random")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the hierarchy.
+
+    Attributes
+    ----------
+    clusters
+        Number of clusters, fewer than at the level below.
+    sample_size
+        Members that each cluster gives to a resampling; about half the mean cluster size is a good start.
+    resamples
+        How often the clusters are made anew from such members, after the first k-means on everything. 0 is plain
+        k-means.
+    """
+
+    clusters: int
+    sample_size: int
+    resamples: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("clusters", 1), ("sample_size", 1), ("resamples", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ConfigError(f"{name} of a level must be at least {least}, found {value}; correct the level")
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """Clusters of one level. Items are images at level 1 and the clusters of the level below above that.
+
+    Attributes
+    ----------
+    centroids
+        (K, D) float32.
+    assignment
+        (N,) int32, cluster of each item; no cluster is empty.
+    indptr
+        (K + 1,) int64; members of cluster ``k`` are ``indices[indptr[k]:indptr[k + 1]]``.
+    indices
+        (N,) int64 item numbers, per cluster by increasing distance and then by item number.
+    distance
+        (N,) float32, Euclidean distance to the own centroid, in the order of ``indices``.
+    """
+
+    centroids: np.ndarray
+    assignment: np.ndarray
+    indptr: np.ndarray
+    indices: np.ndarray
+    distance: np.ndarray
+
+
+def hierarchical_kmeans(
+    x: Any,
+    levels: Sequence[Level],
+    *,
+    seed: int,
+    iterations: int = 50,
+    tolerance: float = 1e-4,
+    metric: Metric = "l2",
+    resample: Resample = "closest",
+    on_level: Callable[[int, LevelResult], None] | None = None,
+    done: Sequence[LevelResult] = (),
+) -> list[LevelResult]:
+    """Cluster in levels, each with resampling, so that clusters cover the data evenly and not by density.
+
+    Level 1 clusters the rows of ``x``, each further level the centroids of the level below, unweighted. Within a level
+    k-means first sees all items. Then, ``resamples`` times: every cluster gives ``sample_size`` members, a new k-means
+    sees only these, and all items are assigned to its centroids. Since no cluster is empty, a resampled set is never
+    smaller than the number of clusters.
+
+    Parameters
+    ----------
+    x
+        (N, D) features, in memory or lazy, see :func:`skyloom.cluster.kmeans.kmeans`.
+    levels
+        From the bottom up, with strictly fewer clusters from level to level.
+    seed
+        Non-negative. Each (level, resampling) has its own random stream, so starting after finished levels gives the
+        same result as one uninterrupted run.
+    iterations, tolerance, metric
+        As for :func:`skyloom.cluster.kmeans.kmeans`.
+    resample
+        Which members a cluster gives: the ``closest`` to its centroid, or ``random`` ones without replacement. A
+        cluster with fewer than ``sample_size`` gives all.
+    on_level
+        Called as ``on_level(number, result)`` when a level is finished, counted from 1; the caller stores it.
+    done
+        Results of the first levels, from an earlier run with the same arguments; work starts above them.
+
+    Returns
+    -------
+    list of LevelResult
+        One per level, those of ``done`` included.
+
+    Raises
+    ------
+    ConfigError
+        An option out of range; cluster numbers that do not decrease or exceed the rows.
+    InputError
+        Unusable features, or ``done`` that belongs to other data or levels.
+
+    Notes
+    -----
+    Vo et al. 2024, "Automatic data curation for self-supervised learning: a clustering-based approach",
+    arXiv 2405.15613, section 3.
+    """
+    if resample not in RESAMPLE:
+        raise unknown_choice("resample", resample, RESAMPLE)
+    if seed < 0:
+        raise ConfigError(f"seed must not be negative, found {seed}; use 0 or any positive number")
+    check_run(iterations, tolerance)
+    images = Rows(x, metric)
+    _check_levels(levels, len(images))
+    _check_done(done, levels, images)
+    results = list(done)
+    with progress(sum(level.resamples + 1 for level in levels[len(done) :]), "clustering", "k-means") as bar:
+        for number, level in enumerate(levels[len(done) :], start=len(done) + 1):
+            rows = Rows(results[-1].centroids, metric) if results else images
+            found: LevelResult | None = None
+            for step in range(level.resamples + 1):  # step 0 sees all items
+                rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, step)))
+                subset = rows if found is None else rows.subset(_resampled(found, level.sample_size, resample, rng))
+                run = kmeans(subset, level.clusters, rng=rng, iterations=iterations, tolerance=tolerance, metric=metric)
+                found = _level_result(rows, run.centroids)
+                bar.advance()
+            assert found is not None  # step 0 always runs
+            results.append(found)
+            if on_level is not None:
+                on_level(number, found)
+    return results
+
+
+def _resampled(found: LevelResult, sample_size: int, resample: Resample, rng: np.random.Generator) -> np.ndarray:
+    order = found.indices
+    if resample == "random":
+        order = shuffle(found.indptr, order, rng.random(len(order)))
+    return np.sort(first_of_each(found.indptr, order, sample_size))
+
+
+def _level_result(rows: Rows, centroids: np.ndarray) -> LevelResult:
+    centroids = centroids.copy()
+    assignment, squared, _ = nearest_without_empty(rows, centroids)
+    distance = np.sqrt(squared)
+    indptr, indices = group(assignment, len(centroids), distance)
+    return LevelResult(centroids, assignment, indptr, indices, distance[indices])
+
+
+def _check_levels(levels: Sequence[Level], images: int) -> None:
+    if not levels:
+        raise ConfigError("levels is empty; give at least one level with clusters, sample_size and resamples")
+    clusters = [level.clusters for level in levels]
+    if any(upper >= lower for lower, upper in pairwise(clusters)):
+        raise ConfigError(
+            f"clusters must decrease from level to level, found {clusters}; list the largest number first"
+        )
+    check_clusters(clusters[0], images)
+
+
+def _check_done(done: Sequence[LevelResult], levels: Sequence[Level], images: Rows) -> None:
+    if len(done) > len(levels):
+        raise ConfigError(f"done holds {len(done)} levels but only {len(levels)} are asked for; drop the upper ones")
+    items = len(images)
+    for number, (result, level) in enumerate(zip(done, levels, strict=False), start=1):
+        expected = ((level.clusters, images.shape[1]), (items,))
+        if (found := (result.centroids.shape, result.assignment.shape)) != expected:
+            raise InputError(
+                f"finished level {number} has centroids and assignment of shapes {found}, expected {expected}; "
+                "it belongs to other features or levels, start that level again"
+            )
+        items = level.clusters

@@ -1,0 +1,169 @@
+"""Reads the pixels behind a cutout index: windows of images that may have moved, never of images that changed."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skyloom.errors import InputError
+from skyloom.sky.image import Image, open_image
+from skyloom.store import Artifact, fingerprint
+
+OPEN_IMAGES = 64  # memory-mapped files kept open at once, far below the usual limit of 1,024
+
+
+class CutoutIndex:
+    """The rows of a ``cutouts`` artifact and their pixels.
+
+    Parameters
+    ----------
+    artifact
+        Artifact of kind ``cutouts``.
+    image_roots
+        Folders in which images are looked for that no longer lie where they were indexed.
+
+    Attributes
+    ----------
+    table : polars.DataFrame
+        ``cutouts.parquet``, shape (N, ...).
+    cutout_id : ndarray
+        int64, shape (N,).
+    """
+
+    def __init__(self, artifact: Artifact, *, image_roots: Sequence[str] | str | None = None) -> None:
+        self.artifact = artifact
+        self.table = artifact.table("cutouts.parquet")
+        self.cutout_id = self.table["cutout_id"].to_numpy()
+        roots = image_roots.split(os.pathsep) if isinstance(image_roots, str) else list(image_roots or [])
+        self._roots = [Path(root).expanduser() for root in roots]
+        images = artifact.table("images.parquet")
+        self._images = {row["image"]: row for row in images.iter_rows(named=True)}
+        numbers = {name: i for i, name in enumerate(self._images)}
+        self._names = list(numbers)
+        codes = self.table["image"].replace_strict(numbers, return_dtype=pl.Int32)
+        self._windows = np.column_stack(
+            [codes.to_numpy(), *(self.table[c].to_numpy() for c in ("row0", "col0", "size_px"))]
+        )
+        self._open: OrderedDict[int, Image] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.cutout_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}  # each process opens its own files
+
+    @property
+    def window_px(self) -> int:
+        """Side of the cutouts in pixels, when all have the same.
+
+        Raises
+        ------
+        InputError
+            When sizes differ.
+        """
+        sizes = np.unique(self._windows[:, 3])
+        if len(sizes) != 1:
+            raise InputError(
+                f"cutouts {self.artifact.id} have sizes from {sizes[0]} to {sizes[-1]} px; expected one size"
+            )
+        return int(sizes[0])
+
+    def rows_of(self, cutout_ids: np.ndarray) -> np.ndarray:
+        """Row numbers of cutouts by id.
+
+        Parameters
+        ----------
+        cutout_ids
+            int64, shape (M,).
+
+        Returns
+        -------
+        ndarray
+            int64, shape (M,).
+
+        Raises
+        ------
+        InputError
+            When an id is not in the index.
+        """
+        order = np.argsort(self.cutout_id, kind="stable")
+        at = np.searchsorted(self.cutout_id, cutout_ids, sorter=order)
+        rows = order[np.minimum(at, len(order) - 1)]
+        lost = np.asarray(cutout_ids)[self.cutout_id[rows] != cutout_ids]
+        if len(lost):
+            raise InputError(
+                f"{len(lost)} of {len(cutout_ids)} cutout ids (first: {lost[0]}) are not in cutouts "
+                f"{self.artifact.id}; the selection or features belong to other cutouts ('skyloom lineage ID' tells)"
+            )
+        return rows
+
+    def read(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Pixels of cutouts.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, shape (M,).
+
+        Returns
+        -------
+        ndarray
+            float32, shape (M, S, S), in the unit of the images, NaN where blank.
+
+        Raises
+        ------
+        InputError
+            When an image is gone, cannot be read, or is not the one that was indexed.
+        """
+        windows = self._windows[np.asarray(rows)]
+        size = int(windows[0, 3])
+        pixels = np.empty((len(windows), size, size), dtype=np.float32)
+        for i, (code, row0, col0, side) in enumerate(windows):
+            if side != size:
+                raise InputError(f"cutouts {self.artifact.id}: sizes {size} and {side} px in one batch; use one size")
+            pixels[i] = self._image(int(code)).read(int(row0), int(col0), size, size)
+        return pixels
+
+    def image_path(self, name: str) -> Path:
+        """Where an image lies now: where it was indexed, or at the same place below one of the image roots.
+
+        Raises
+        ------
+        InputError
+            When it is nowhere to be found.
+        """
+        entry = self._images[name]
+        if entry["artifact"]:
+            path = self.artifact.path.parents[1] / "images" / entry["artifact"] / entry["path"]
+        else:
+            path = Path(entry["path"])
+        if path.exists():
+            return path
+        for root in self._roots:
+            for start in range(1, len(path.parts)):
+                if (moved := root.joinpath(*path.parts[start:])).exists():
+                    return moved
+        raise InputError(
+            f"image {name} of cutouts {self.artifact.id} is no longer at {path}; "
+            "put it back, or name the folder it moved to: paths.images=FOLDER"
+        )
+
+    def _image(self, code: int) -> Image:
+        if code in self._open:
+            self._open.move_to_end(code)
+            return self._open[code]
+        name = self._names[code]
+        path = self.image_path(name)
+        if fingerprint(path) != self._images[name]["fingerprint"]:
+            raise InputError(
+                f"{path} is not the file that cutouts {self.artifact.id} were indexed from (its content has changed); "
+                "put the old file back or run step=cutouts again"
+            )
+        if len(self._open) >= OPEN_IMAGES:
+            self._open.popitem(last=False)[1].close()
+        self._open[code] = open_image(path)
+        return self._open[code]

@@ -1,0 +1,1 @@
+"""Measures of features, selections and detections as plain functions."""

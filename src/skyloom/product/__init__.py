@@ -1,0 +1,1 @@
+"""What ``extract.py product=…`` runs: one module, one plain function and one file in ``conf/product`` per product."""

@@ -1,0 +1,104 @@
+"""What an artifact was made from, as rows for a table, whether all of it is still in the store or not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from skyloom.errors import StoreError
+from skyloom.store import Artifact
+
+INLINE_PARAMETERS = 8  # parameters shown at once in a table; the others unfold
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A row of the table of the lineage."""
+
+    kind: str
+    id: str
+    step: str
+    parameters: list[tuple[str, str]]
+    counts: str
+
+    @property
+    def inline(self) -> list[tuple[str, str]]:
+        """Parameters shown at once."""
+        return self.parameters[:INLINE_PARAMETERS]
+
+    @property
+    def folded(self) -> list[tuple[str, str]]:
+        """Parameters that unfold."""
+        return self.parameters[INLINE_PARAMETERS:]
+
+
+def lineage_of(artifacts: list[Artifact]) -> list[Ancestor]:
+    """Rows for artifacts and everything that they were made from, nearest first, each once.
+
+    Sets of files that are no artifacts get a row with their digest; an ancestor that is no longer in the store gets one
+    that says so.
+    """
+    rows: dict[str, Ancestor] = {}
+    queue: list[Artifact] = list(artifacts)
+    while queue:
+        artifact = queue.pop(0)
+        if artifact.id in rows:
+            continue
+        rows[artifact.id] = ancestor(artifact.kind, artifact.id, artifact.step, artifact.parameters, artifact.counts)
+        for kind, id, counts in inputs_of(artifact):
+            if kind == "files":
+                rows.setdefault(id, Ancestor("files", id, "", [], counts))
+                continue
+            try:
+                queue.append(Artifact(artifact.path.parents[1] / kind / id))
+            except StoreError:
+                rows.setdefault(id, Ancestor(kind, id, "no longer in the store", [], ""))
+    return list(rows.values())
+
+
+def ancestor(kind: str, id: str, step: str, parameters: dict[str, Any], counts: dict[str, Any]) -> Ancestor:
+    """A row of the lineage from the parts of a manifest."""
+    return Ancestor(kind, id, step, list(flatten(parameters)), counts_text(counts))
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested parameters as dotted names and texts; lists of plain values stay together."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for number, item in enumerate(value):
+            yield from flatten(item, f"{prefix}[{number}]")
+    elif prefix:
+        yield prefix, text_of(value)
+
+
+def text_of(value: Any) -> str:
+    """A parameter as it would be written on a command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(text_of(item) for item in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def counts_text(counts: dict[str, Any]) -> str:
+    """Counts of a manifest in one line: what was read and kept, and what was dropped."""
+    parts = [f"{name} {number:,}" for name, number in counts.items() if isinstance(number, int)]
+    parts += [f"dropped {entry['number']:,} ({reason})" for reason, entry in counts.get("dropped", {}).items()]
+    return ", ".join(parts)
+
+
+def inputs_of(artifact: Artifact) -> Iterator[tuple[str, str, str]]:
+    """Kind, id and counts of each input; sets of files have the kind ``files`` and the start of their digest."""
+    entries = list(artifact.manifest["inputs"].values())
+    while entries:
+        entry = entries.pop(0)
+        if isinstance(entry, list):
+            entries[:0] = entry
+        elif isinstance(entry, dict) and "kind" in entry and "id" in entry:
+            yield str(entry["kind"]), str(entry["id"]), ""
+        elif isinstance(entry, dict) and "digest" in entry:
+            number = entry.get("files", 1)
+            yield "files", str(entry["digest"])[:12], f"{number:,} file{'' if number == 1 else 's'}"

@@ -1,0 +1,65 @@
+"""From a composed configuration to the plain function that does the work, and its arguments."""
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from skyloom.errors import ConfigError
+from skyloom.store import Artifact, Plan
+
+log = logging.getLogger("skyloom")
+
+# Per verb: the key that chooses the function, and the package in which one module is one choice.
+VERBS = {"curate": "step", "extract": "product", "analyze": "report"}
+
+
+def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
+    """Find the plain function behind a verb: ``curate step=cutouts`` is ``skyloom.step.cutouts.cutouts``."""
+    if verb == "train":
+        from skyloom.trainer.train import train
+
+        return train
+    group = VERBS[verb]
+    choice = config[group]
+    return getattr(importlib.import_module(f"skyloom.{group}.{choice}"), choice)
+
+
+def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, Any]:
+    """Take the function's parameters from the configuration's top-level keys, as plain Python values.
+
+    Raises
+    ------
+    ConfigError
+        When a value that has no default (``???``) was not given.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    values = {}
+    for name in inspect.signature(function).parameters:
+        if name == "store":
+            values["store"] = plain["paths"]["store"]
+        elif name == "image_roots":
+            values["image_roots"] = plain["paths"]["images"]
+        elif name in plain:
+            missing = _missing(plain[name], name)
+            if missing:
+                raise ConfigError(f"{missing} has no default; give {missing}=… (conf/ says what it is)")
+            values[name] = plain[name]
+    return values
+
+
+def call(verb: str, config: DictConfig) -> Artifact | Plan:
+    """Run a verb and return what it made, or the plan when ``dry_run`` is set."""
+    function = function_of(verb, config)
+    return function(**arguments_of(function, config))
+
+
+def _missing(value: Any, path: str) -> str | None:
+    """Dotted path of the first value that is still ``???``."""
+    if value == "???":
+        return path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, item in items if (found := _missing(item, f"{path}.{key}"))), None)

@@ -1,0 +1,94 @@
+"""The input 'images' of a step: files, folders and globs of a survey, or an artifact that holds images."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skyloom.errors import InputError
+from skyloom.sky.survey import Survey, find_images
+from skyloom.store import Artifact, Store, fingerprint
+from skyloom.store.ids import canonical
+
+KIND = "images"
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One image of a set.
+
+    Attributes
+    ----------
+    name : str
+        Name within the survey (``P123+45``), unique in the set.
+    path : Path
+        Absolute path.
+    fingerprint : str
+        Of the file's content, independent of the path.
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in the order of their names, and the artifact that holds them, if any."""
+
+    images: tuple[ListedImage, ...]
+    artifact: Artifact | None
+
+    def identity(self) -> dict[str, Any]:
+        """Kind and id of the artifact, or number and digest of the files: the same wherever they lie."""
+        if self.artifact:
+            return self.artifact.identity()
+        listed = [[image.name, image.fingerprint] for image in self.images]
+        return {"files": len(listed), "digest": hashlib.sha256(canonical(listed)).hexdigest()}
+
+    def recorded_path(self, image: ListedImage) -> tuple[str | None, str]:
+        """How an index refers to an image: id of the artifact and path within it, or null and absolute path."""
+        if self.artifact:
+            return self.artifact.id, image.path.relative_to(self.artifact.path).as_posix()
+        return None, str(image.path)
+
+
+def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> ImageSet:
+    """Resolver of the input ``images``.
+
+    Parameters
+    ----------
+    value
+        A file, a folder, a glob, a list of these, or id, prefix or name of an ``images`` artifact.
+    parameters
+        The step's other parameters; ``survey`` says how files are laid out.
+    store
+        Where artifacts are looked up.
+
+    Raises
+    ------
+    InputError
+        When nothing is found.
+    StoreError
+        When the value is no path and stands for no artifact.
+    """
+    survey: Survey = parameters["survey"]
+    artifact = None
+    if isinstance(value, Artifact) or (isinstance(value, str) and not _looks_like_path(value)):
+        artifact = store.open(value, KIND)
+    elif isinstance(value, str | Path) and (Path(value) / "manifest.json").exists():
+        artifact = store.open(str(Path(value).absolute()), KIND)
+    found = find_images(artifact.path if artifact else value, survey)
+    if not found:
+        raise InputError(f"no images of survey '{survey.name}' in {value}")
+    with ThreadPoolExecutor(8) as pool:  # many small reads, each waiting for the disk
+        prints = list(pool.map(fingerprint, [image.path for image in found]))
+    images = tuple(ListedImage(f.name, f.path, p) for f, p in zip(found, prints, strict=True))
+    return ImageSet(images, artifact)
+
+
+def _looks_like_path(text: str) -> bool:
+    return os.sep in text or any(c in text for c in "*?[~") or Path(text).exists() or "." in Path(text).suffix

@@ -1,0 +1,9 @@
+"""Artifacts: how results are named, written whole or not at all, resumed, looked up and traced back."""
+
+from skyloom.store.artifact import Artifact
+from skyloom.store.build import Build
+from skyloom.store.builds import Plan, builds, of_kind
+from skyloom.store.fingerprint import fingerprint
+from skyloom.store.store import Store
+
+__all__ = ["Artifact", "Build", "Plan", "Store", "builds", "fingerprint", "of_kind"]

@@ -1,0 +1,48 @@
+"""Which code and which packages made an artifact."""
+
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "numpy", "scipy", "astropy", "polars", "h5py", "zarr", "torch", "torchvision", "lightning", "timm", "lightly",
+    "faiss-cpu", "faiss-gpu-cu12", "hydra-core",
+)  # fmt: skip
+
+
+@cache
+def code() -> dict[str, object]:
+    """Version of skyloom, git commit of its checkout and whether tracked files differ from it.
+
+    Returns
+    -------
+    dict
+        ``version``; ``git_commit`` and ``git_dirty`` are None when the code is not in a git checkout.
+    """
+    here = Path(__file__).resolve().parent
+    commit = _git(here, "rev-parse", "HEAD")
+    status = _git(here, "status", "--porcelain", "--untracked-files=no") if commit else None
+    dirty = None if status is None else bool(status)
+    return {"version": _version("skyloom"), "git_commit": commit or None, "git_dirty": dirty}
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Versions of the installed packages that can change a result."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git on this machine: recorded as unknown
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,178 @@
+"""Checkpoints from which a killed fit goes on as if nothing had happened, and a loader that can start mid-epoch."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch.utils.data import DataLoader
+
+from skyloom.trainer.record import CsvRecord
+
+KEY = "skyloom"  # of our part of the checkpoint
+
+
+class EpochLoader:
+    """Batches of a ``DataLoader``, from any batch of an epoch on.
+
+    Lightning sets the epoch of ``sampler`` between ``iter`` and the first batch. The iterator is lazy, so that also a
+    loader with worker processes, which would read ahead in the old order, begins after that.
+
+    Parameters
+    ----------
+    loader
+        With a sampler whose order is a function of its epoch.
+
+    Attributes
+    ----------
+    start : int
+        Batches that the next epoch leaves out without reading them.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader, self.start = loader, 0
+        self.sampler = loader.sampler
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        yield from self._rest(start) if start else self.loader
+
+    def _rest(self, start: int) -> DataLoader[Any]:
+        loader: Any = self.loader
+        batches = list(islice(iter(loader.batch_sampler), start, None))
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=batches,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+        )
+
+
+class Resume(Checkpoint):
+    """Saves before a batch: the first of an epoch, or any after some minutes; and when the fit ends.
+
+    Between two batches everything of the batch before is settled: schedules, moving averages and rows of metrics, those
+    of the epoch too. Lightning's own callback saves before the last of these, and would lose rows.
+
+    Parameters
+    ----------
+    path
+        The checkpoint.
+    write
+        Opens a temporary path that replaces ``path`` when it is whole and on disk.
+    record
+        Its number of rows is part of the state.
+    loader
+        Is told where to go on.
+    every_n_epochs, every_min
+        How often; ``every_min`` None saves between epochs only.
+
+    Attributes
+    ----------
+    images : int
+        Images trained on so far, over all attempts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        write: Callable[[str], AbstractContextManager[Path]],
+        record: CsvRecord,
+        loader: EpochLoader,
+        every_n_epochs: int,
+        every_min: float | None,
+    ) -> None:
+        self.path, self._write, self._record, self._loader = path, write, record, loader
+        self._every_n_epochs, self._every_min = every_n_epochs, every_min
+        self._saved = time.monotonic()
+        self._batch = 0
+        self._sums: dict[str, list[torch.Tensor]] = {}
+        self.images = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save when it is time."""
+        self._add_sums(trainer)
+        self._batch = batch_idx
+        if trainer.global_step == 0 or batch_idx % trainer.accumulate_grad_batches:
+            return  # nothing done yet, or gradients of half a step, which no checkpoint holds
+        minutes = (time.monotonic() - self._saved) / 60
+        between = batch_idx == 0 and trainer.current_epoch % self._every_n_epochs == 0
+        if between or (self._every_min is not None and minutes >= self._every_min):
+            self._save(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self.images += len(batch["id"]) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the sums of an epoch that was interrupted before its last batch."""
+        self._add_sums(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the final state."""
+        self._batch = 0
+        self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add our part, in plain types."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("total", "current"):  # the batch about to start was fetched, but no step was made with it
+            progress[part]["ready"] = progress[part]["completed"]
+        checkpoint[KEY] = {
+            "rows": self._record.sync(),
+            "images": self.images,
+            "batch": self._batch,
+            "sums": _sums(trainer) if self._batch else {},
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up our part."""
+        state = checkpoint[KEY]
+        self._record.cut(state["rows"])
+        self.images = state["images"]
+        self._loader.start = state["batch"]
+        self._sums = state["sums"]
+
+    def _save(self, trainer: Trainer) -> None:
+        # With several processes all must call save_checkpoint, and rank 0 alone may write: to be done with DDP.
+        with self._write(self.path.name) as temporary:
+            trainer.save_checkpoint(temporary)
+        self._saved = time.monotonic()
+
+    def _add_sums(self, trainer: Trainer) -> None:
+        """Add what the interrupted part of an epoch had summed up for its means, once each metric is there again.
+
+        Lightning keeps these sums out of its checkpoints; a test watches that these private names stay.
+        """
+        for key, metric in trainer.fit_loop.epoch_loop._results.items():
+            if key in self._sums:
+                value, size = (part.to(metric.value.device) for part in self._sums.pop(key))
+                if metric.meta.is_max_reduction or metric.meta.is_min_reduction:
+                    metric.value = metric.meta.reduce_fx(metric.value, value)
+                else:
+                    metric.value = metric.value + value
+                if metric.meta.is_mean_reduction:
+                    metric.cumulated_batch_size = metric.cumulated_batch_size + size
+                metric._computed = None
+
+
+def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:
+    """What each metric that is averaged over the epoch has summed up: value and number."""
+    sums = {}
+    for key, metric in trainer.fit_loop.epoch_loop._results.items():
+        if metric.is_tensor and metric.meta.on_epoch:
+            size = metric.cumulated_batch_size if metric.meta.is_mean_reduction else torch.tensor(0)
+            sums[key] = [metric.value.detach().cpu(), size.detach().cpu()]
+    return sums

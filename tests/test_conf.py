@@ -1,0 +1,122 @@
+"""Every option of every group composes, is commented, and is read by somebody; scripts answer fast."""
+
+import inspect
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from skyloom.run.notebook import compose
+from skyloom.run.verbs import function_of
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+MAIN_GROUP = {"curate": "step", "extract": "product", "analyze": "report", "train": "task"}
+COMMON = {"seed", "name", "dry_run", "paths", "experiment"}
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+VERB_CHOICES = [(verb, group, choice) for verb, group in MAIN_GROUP.items() for choice in choices(group)]
+
+
+@pytest.mark.parametrize(("verb", "group", "choice"), VERB_CHOICES)
+def test_every_key_of_a_choice_is_read_by_its_function(verb, group, choice):
+    config = compose(verb, [f"{group}={choice}"])
+    function = function_of(verb, config)
+    wanted = set(inspect.signature(function).parameters) - {"store", "name", "dry_run", "image_roots", "runs"}
+    given = {str(key) for key in config}
+    assert wanted <= given, f"no configuration for {wanted - given}"
+    if verb != "train":
+        keys = set(yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())) - {group}
+        assert keys <= wanted, f"nothing reads {keys - wanted}"
+
+
+@pytest.mark.parametrize(
+    ("verb", "group"),
+    [
+        ("extract", "backbone"),
+        ("extract", "transform"),
+        ("curate", "survey"),
+        ("train", "backbone"),
+        ("train", "trainer"),
+        ("train", "logger"),
+        ("train", "datamodule"),
+    ],
+)
+def test_every_option_of_every_group_composes(verb, group):
+    first = {"extract": "product=features", "curate": "step=cutouts", "train": "task=byol"}[verb]
+    assert choices(group)
+    for choice in choices(group):
+        compose(verb, [first, f"{group}={choice}"])
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_every_key_carries_a_comment(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("#"), "the first line says what the file is for"
+    for number, line in enumerate(lines):
+        if not re.match(r"\s*-?\s*[A-Za-z_]+:", line) or "#" in line:
+            continue
+        key = line.strip().rstrip(":").split(":")[0]
+        value = line.split(":", 1)[1].strip()
+        if value and key in {"step", "product", "report", "name"} and value == path.stem:
+            continue  # the file's own name
+        if not value or path.name in {"curate.yaml", "train.yaml", "extract.yaml", "analyze.yaml"}:
+            continue  # a heading, or a line of the sentence that the defaults list is
+        commented_above = number > 0 and lines[number - 1].strip().startswith("#")
+        assert commented_above or "hydra" in path.read_text().split(line)[0][-900:], f"line {number + 1}: {line}"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_no_machine_or_person_in_a_configuration(path):
+    text = path.read_text()
+    assert not re.search(r"(/home/|/mnt/|/work/|/u/|[a-z0-9]@[a-z])", text)
+
+
+@pytest.mark.parametrize("script", ["curate", "train", "extract", "analyze"])
+@pytest.mark.parametrize("flag", ["--help", "--cfg"])
+def test_scripts_answer_quickly(script, flag, tmp_path):
+    group = MAIN_GROUP[script]
+    words = [sys.executable, f"{script}.py", f"{group}={choices(group)[0]}", flag]
+    if flag == "--cfg":
+        words.append("job")
+    start = time.monotonic()
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    assert "seed: 0" in done.stdout
+    print(f"{script} {flag}: {seconds:.2f} s")  # not asserted: machines differ; docs/measurements.md has the figure
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert not re.search(r"\| +(torch|lightning|astropy|polars)$", loaded.stderr, re.M), "heavy import before any work"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["curate.py", "step=cutuots"], ["cutuots", "cutouts", "subsample"]),
+        (["curate.py"], ["step", "cutouts"]),
+        (["train.py", "backbone=resnet81"], ["resnet18", "dinov2_s"]),
+        (["curate.py", "step=cutouts", "images=x", "window=3"], ["window"]),
+        (["curate.py", "step=cutouts", "images=x.fits", "strategy=slidng"], ["slidng", "sliding"]),
+    ],
+)
+def test_a_misspelt_option_lists_the_choices_on_one_line(words, expected, tmp_path):
+    done = subprocess.run(
+        [sys.executable, *words, f"paths.runs={tmp_path}/runs", f"paths.store={tmp_path}/store"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in expected), lines[0]

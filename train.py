@@ -1,0 +1,16 @@
+"""train.py task=…: fits, validates and tests a task."""
+
+import hydra
+from omegaconf import DictConfig
+
+from skyloom.run.script import launch, run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> None:
+    """Run the verb 'train' with a composed configuration."""
+    run("train", config)
+
+
+if __name__ == "__main__":
+    launch(main)
