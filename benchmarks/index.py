@@ -141,7 +141,8 @@ def main(argv: list[str] | None = None) -> None:
         rate = f"{windows / spent[name]:12.0f}" if name in ("skyloom", "Cutout2D") else ""
         print(f"{name:<22}{spent[name]:10.4f}{min(values):10.4f}{len(values):6d}{rate}")
     print(
-        f"ratio windows per second, skyloom / (Cutout2D + NaN test + np.save): {spent['Cutout2D'] / spent['skyloom']:.1f}"
+        "ratio windows per second, skyloom / (Cutout2D + NaN test + np.save): "
+        f"{spent['Cutout2D'] / spent['skyloom']:.1f}"
     )
     print(f"ratio wall time, skyloom / np.fromfile: {spent['skyloom'] / spent['np.fromfile']:.2f}")
     print(

@@ -192,6 +192,19 @@ def test_plus_plus_starts_better_than_random():
     assert np.mean([start(kmeans_plus_plus, s) for s in seeds]) < 0.5 * np.mean([start(random_rows, s) for s in seeds])
 
 
+def test_greedy_plus_plus_finds_every_class():
+    x, labels = mixture(classes=20, per_class=30, spread=0.6)
+    order = np.argsort(labels)
+    x, labels = x[order], labels[order]
+
+    def hit(seed):
+        start = kmeans_plus_plus(Rows(x), 20, np.random.default_rng(seed))
+        return len(set(labels[assign(start, x)[0]]))
+
+    # One candidate per step, plain k-means++, misses a class in 18 of these 20 draws.
+    assert sum(hit(seed) == 20 for seed in range(20)) >= 12
+
+
 def test_plus_plus_draws_by_squared_distance():
     # From 0 the others weigh 1, 1 and 1e4, so the far point is drawn, and two centres explain nearly everything.
     x = np.array([[0], [1], [-1], [100]], np.float32)
@@ -207,6 +220,13 @@ def test_assign_equals_brute_force(rows, clusters):
     expected, exact = brute(x, centroids)
     np.testing.assert_array_equal(index, expected)
     np.testing.assert_allclose(distance, exact, rtol=1e-5)
+
+
+def test_assign_is_exact_far_from_the_origin():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 6)) + 4096).astype(np.float32)
+    centroids = (rng.normal(size=(30, 6)) + 4096).astype(np.float32)
+    np.testing.assert_array_equal(assign(x, centroids)[0], brute(x, centroids)[0])
 
 
 def test_assign_distance_is_zero_for_equal_vectors_and_ties_go_to_the_lowest():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
+
 from make.fits import (
     cut_file,
     gzip_file,
@@ -21,7 +22,6 @@ from make.fits import (
     write_scaled,
     write_zarr,
 )
-
 from skyloom.errors import InputError
 from skyloom.sky.image import Image, normalised_unit, open_image
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make.fits import radio_pixels, write_compressed, write_fits, write_zarr
 
+from make.fits import radio_pixels, write_compressed, write_fits, write_zarr
 from skyloom.errors import ConfigError, InputError
 from skyloom.sky import window_scan
 from skyloom.sky.image import Image, open_image
@@ -25,7 +25,7 @@ def by_brute_force(pixels: np.ndarray, window_px: int, overlap: float, rms_sampl
     for row0 in range(0, pixels.shape[0] - window_px + 1, stride):
         for col0 in range(0, pixels.shape[1] - window_px + 1, stride):
             window = pixels[row0 : row0 + window_px, col0 : col0 + window_px]
-    finite = window[np.isfinite(window)]
+            finite = window[np.isfinite(window)]
             sample = window[::step, ::step].astype(np.float64)
             sample = sample[np.isfinite(sample)]
             rms = 1.4826 * np.median(np.abs(sample - np.median(sample))) if sample.size else np.nan
@@ -101,9 +101,7 @@ def test_other_formats(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatc
     else:
         write_fits(tmp_path / name, pixels, dtype=">f4", axes=4)
     monkeypatch.setattr(window_scan, "STRIP_BYTES", 1)
-    assert_equal_to_brute_force(
-        measure_windows(open_image(tmp_path / name), 33, 0.3), by_brute_force(pixels, 33, 0.3)
-    )
+    assert_equal_to_brute_force(measure_windows(open_image(tmp_path / name), 33, 0.3), by_brute_force(pixels, 33, 0.3))
 
 
 def test_strips_taller_than_a_byte_can_count(tmp_path: Path) -> None:
@@ -189,11 +187,13 @@ def test_a_read_error_in_a_thread_reaches_the_caller(messy: Image) -> None:
         measure_windows(messy, 32, 0.5)
 
 
-@pytest.mark.parametrize(("name", "window_px", "windows"), [("first_fields_7x7", 128, 961), ("aegean_1904-66_sin", 33, 0)])
+@pytest.mark.parametrize(
+    ("name", "window_px", "windows"), [("first_fields_7x7", 128, 961), ("aegean_1904-66_sin", 33, 100)]
+)
 def test_real_images(name: str, window_px: int, windows: int) -> None:
     if "SKYLOOM_REAL_DATA" not in os.environ:
         pytest.skip("SKYLOOM_REAL_DATA is not set")
     image = open_image(Path(os.environ["SKYLOOM_REAL_DATA"]) / "radio" / f"{name}.fits")
     stats = measure_windows(image, window_px, 0.5)
-    assert len(stats) == (windows or len(stats))
+    assert len(stats) == windows
     assert_equal_to_brute_force(stats, by_brute_force(image.strip(0, image.shape[0]), window_px, 0.5))

@@ -3,11 +3,12 @@
 import numpy as np
 import polars as pl
 import pytest
-import skyloom
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+
+import skyloom
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.step.cutouts import cutout_ids
@@ -174,7 +175,7 @@ def test_nothing_left_says_why(tmp_path):
     pixels = sky(64, 64)
     pixels[::16, ::16] = np.nan
     write_image(tmp_path / "in" / "a.fits", pixels)
-    with pytest.raises(InputError, match="none of 9 windows is left .9 blank.; raise max_nan_frac"):
+    with pytest.raises(InputError, match=r"none of 9 windows is left .9 blank.; raise max_nan_frac"):
         cut(tmp_path / "store", tmp_path / "in")
 
 

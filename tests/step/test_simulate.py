@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import skyloom
 from astropy.io import fits
+
+import skyloom
 from skyloom.errors import ConfigError
 
 

@@ -88,7 +88,8 @@ ONLINE, TARGET = ("backbone", "projection"), ("target_backbone", "target_project
 
 
 def test_conf_file_names_every_option() -> None:
-    options = OmegaConf.to_container(OmegaConf.merge({"seed": 4}, OmegaConf.load(CONF)), resolve=True)
+    config = OmegaConf.create({"seed": 4, "task": OmegaConf.load(CONF)})
+    options = OmegaConf.to_container(config.task, resolve=True)
     task = ByolTask(TinyBackbone(), RadioAugment(), Preprocess(image_size_px=16), **options)
     assert dict(task.hparams) == options
 
@@ -153,7 +154,6 @@ def test_loss_is_0_for_right_and_4_for_unrelated_predictions() -> None:
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.05), ("adamw", 3e-3), ("lars", 1.0)])
 def test_loss_falls_on_32_images(tmp_path: Path, optimizer: str, rate: float) -> None:
-    # The views shrink in strength here, so that twenty steps can show what the loss does.
     task = make_task(optimizer=optimizer, learning_rate=rate, momentum_end=0.99)
     losses = []
     task.log_dict = lambda values, **_: losses.append({k: float(v) for k, v in values.items()})  # type: ignore[assignment]
@@ -179,7 +179,8 @@ def test_schedules_run_from_start_to_end(tmp_path: Path) -> None:
     assert momenta[5] == pytest.approx(0.95 - 0.05 * math.cos(math.pi * 5 / 11))
     assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
     assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+    assert 0 < rates[-1] < 0.1 * rates[4]
+    assert task.trainer.optimizers[0].param_groups[0]["lr"] == 0
 
 
 def test_gradient_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
@@ -194,13 +195,15 @@ def test_gradient_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
 
 
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> None:
-    keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    options = {"epochs": 2, "enable_checkpointing": True}
     whole = make_task(dropout=0.2, optimizer="adamw", learning_rate=1e-2)
-    options = {"epochs": 2, "enable_checkpointing": True, "callbacks": [keep]}
-    make_trainer(tmp_path, **options).fit(whole, loader())
+    keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    make_trainer(tmp_path, callbacks=[keep], **options).fit(whole, loader())
     torch.manual_seed(99)  # the global state must not matter
     resumed = make_task(dropout=0.2, optimizer="adamw", learning_rate=1e-2)
-    make_trainer(tmp_path, epochs=2).fit(resumed, loader(), ckpt_path=tmp_path / "epoch=0.ckpt", weights_only=True)
+    same = ModelCheckpoint(tmp_path, save_top_k=0)  # Lightning asks for the callback that wrote the checkpoint
+    trainer = make_trainer(tmp_path, callbacks=[same], **options)
+    trainer.fit(resumed, loader(), ckpt_path=tmp_path / "epoch=0.ckpt", weights_only=True)
     assert whole.global_step == resumed.global_step == 8
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key

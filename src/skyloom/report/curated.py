@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skyloom.cluster.files import read_levels
 from skyloom.cluster.sampling import image_assignment
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import InputError, StoreError
-from skyloom.step.cluster import read_levels
 from skyloom.store import Artifact
 
 BLOCK_ROWS = 65_536  # rows of features read at once: 134 MB at 512 dimensions

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 # One colour per set of images on every plot; they stay apart for colour-blind readers and in grey print.
 ALL, SELECTED, RANDOM = "#8a93a0", "#1d5fa8", "#d07a00"
 INK, FAINT = "#22262c", "#c9ced6"
+NIGHT, STARLIGHT = "#2b2e33", "#dfe2e6"  # behind pictures of the sky and their captions, on light and dark pages
 THUMBNAIL_MAP = "inferno"
 
 STYLE = {
@@ -129,17 +130,19 @@ def stretch(
 
 
 def grid(axes: Axes, tiles: np.ndarray, captions: list[str], *, columns: int, title: str) -> None:
-    """Show tiles (n, S, S) in [0, 1] row by row, each with a caption below it; blank pixels are grey."""
+    """Show tiles (n, S, S) in [0, 1] row by row on a figure of colour ``NIGHT``, captions below; blank is grey."""
     size = tiles.shape[1]
     gap_x, gap_y = max(1, round(0.05 * size)), max(1, round(0.17 * size))
     rows = -(-len(tiles) // columns)
     axes.set(xlim=(0, columns * (size + gap_x) - gap_x), ylim=(rows * (size + gap_y), 0), aspect="equal")
     axes.axis("off")
-    axes.set_title(title)
+    axes.set_title(title, color=STARLIGHT)
     colours = colormaps[THUMBNAIL_MAP].with_extremes(bad=FAINT)
     for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         top, left = (i // columns) * (size + gap_y), (i % columns) * (size + gap_x)
         box = (left, left + size, top, top + size)  # drawn downwards: FITS rows count from the bottom, hence the flip
         axes.imshow(tile[::-1], cmap=colours, vmin=0, vmax=1, extent=(box[0], box[1], box[3], box[2]))
-        axes.text(left + size / 2, top + size + 0.02 * size, caption, ha="center", va="top", fontsize=6)
+        axes.text(
+            left + size / 2, top + size + 0.02 * size, caption, ha="center", va="top", fontsize=6, color=STARLIGHT
+        )
     axes.set(xlim=(0, columns * (size + gap_x) - gap_x), ylim=(rows * (size + gap_y), 0))

@@ -8,6 +8,7 @@ from skyloom.errors import StoreError
 from skyloom.store import Artifact
 
 INLINE_PARAMETERS = 8  # parameters shown at once in a table; the others unfold
+LONGEST = 80  # letters of a parameter that are shown; the manifest has the rest
 
 
 @dataclass(frozen=True)
@@ -32,32 +33,37 @@ class Ancestor:
 
 
 def lineage_of(artifacts: list[Artifact]) -> list[Ancestor]:
-    """Rows for artifacts and everything that they were made from, nearest first, each once.
+    """Rows for artifacts and everything that they were made from, each once, above all that it was made from.
 
     Sets of files that are no artifacts get a row with their digest; an ancestor that is no longer in the store gets one
     that says so.
     """
-    rows: dict[str, Ancestor] = {}
-    queue: list[Artifact] = list(artifacts)
-    while queue:
-        artifact = queue.pop(0)
-        if artifact.id in rows:
-            continue
-        rows[artifact.id] = ancestor(artifact.kind, artifact.id, artifact.step, artifact.parameters, artifact.counts)
-        for kind, id, counts in inputs_of(artifact):
+    finished: dict[str, Ancestor] = {}  # each after all it was made from
+
+    def visit(artifact: Artifact) -> None:
+        if artifact.id in finished:
+            return
+        for kind, id, counts in reversed(list(inputs_of(artifact))):
             if kind == "files":
-                rows.setdefault(id, Ancestor("files", id, "", [], counts))
+                finished.setdefault(id, Ancestor("files", id, "", [], counts))
                 continue
             try:
-                queue.append(Artifact(artifact.path.parents[1] / kind / id))
+                visit(Artifact(artifact.path.parents[1] / kind / id))
             except StoreError:
-                rows.setdefault(id, Ancestor(kind, id, "no longer in the store", [], ""))
-    return list(rows.values())
+                finished.setdefault(id, Ancestor(kind, id, "no longer in the store", [], ""))
+        finished[artifact.id] = ancestor(
+            artifact.kind, artifact.id, artifact.step, artifact.parameters, artifact.counts
+        )
+
+    for artifact in reversed(artifacts):
+        visit(artifact)
+    return list(finished.values())[::-1]
 
 
 def ancestor(kind: str, id: str, step: str, parameters: dict[str, Any], counts: dict[str, Any]) -> Ancestor:
     """A row of the lineage from the parts of a manifest."""
-    return Ancestor(kind, id, step, list(flatten(parameters)), counts_text(counts))
+    texts = [(name, value if len(value) <= LONGEST else value[:LONGEST] + "…") for name, value in flatten(parameters)]
+    return Ancestor(kind, id, step, texts, counts_text(counts))
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

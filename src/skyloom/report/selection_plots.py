@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from skyloom.report.figures import ALL, RANDOM, SELECTED, draw, grid, ranked, step_histogram, stretch
+from skyloom.report.figures import ALL, NIGHT, RANDOM, SELECTED, draw, grid, ranked, step_histogram, stretch
 from skyloom.report.sky_map import sky_axes
 
 WIDTH_IN = 9.0
@@ -44,13 +44,14 @@ def thumbnails_plot(
     columns = 6 if max(len(pixels) for pixels, _, _ in sets.values()) > 16 else 4
 
     def make(figure: Figure) -> None:
+        figure.set_facecolor(NIGHT)
         panels = figure.subplots(1, len(sets), squeeze=False, gridspec_kw={"wspace": 0.06})[0]
         for axes, (name, (pixels, rms, snr)) in zip(panels, sets.items(), strict=True):
             captions = [f"S/N {_short(value)}" for value in snr]
             grid(axes, stretch(pixels, rms), captions, columns=columns, title=titles[name])
 
     rows = max(-(-len(pixels) // columns) for pixels, _, _ in sets.values())
-    height = 0.4 + rows * (WIDTH_IN / len(sets) / columns) * 1.1
+    height = 0.4 + rows * (WIDTH_IN / len(sets) / columns) * 1.08
     return draw(make, width_in=WIDTH_IN, height_in=height, dpi=dpi)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skyloom.report.figures import ALL, RANDOM
+from skyloom.report.figures import ALL
 
 REGION_DEG = 40.0  # beyond this radius a tangential map distorts areas more than twofold
 
@@ -41,12 +41,12 @@ def sky_axes(figure: Figure, ra_deg: np.ndarray, dec_deg: np.ndarray) -> tuple[A
     figure.add_axes(axes)
     if wide:
         edge = 180 * 2 * np.sqrt(2) / np.pi
-        axes.set(xlim=(-edge, edge), ylim=(-edge / 2, edge / 2), aspect="equal")
+        axes.set(xlim=(-1.12 * edge, 1.02 * edge), ylim=(-0.52 * edge, 0.52 * edge), aspect="equal")
         _ellipse_frame(axes, edge)
     else:
         x, y = wcs.all_world2pix(ra_deg, dec_deg, 0)
-        half = max(np.abs([x, y]).max() * 1.06, 0.05)
-        axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
+        margin = max(0.05 * np.ptp(x), 0.05 * np.ptp(y), 0.05)
+        axes.set(xlim=(x.min() - margin, x.max() + margin), ylim=(y.min() - margin, y.max() + margin), aspect="equal")
         axes.coords.grid(color=ALL, alpha=0.35, linewidth=0.5)
         _label(axes)
     return axes, {"transform": axes.get_transform("icrs")}
@@ -89,8 +89,8 @@ def _ellipse_frame(axes: Any, edge: float) -> None:
     line = {"color": ALL, "alpha": 0.35, "linewidth": 0.5, "transform": sky}
     for dec in (-60, -30, 0, 30, 60):
         axes.plot(np.linspace(0.001, 359.999, 181), np.full(181, float(dec)), **line)
-        axes.text(359.9, dec, f"{dec:+d}° ", transform=sky, ha="left", va="center", fontsize=7)
+        axes.text(359.9, dec, f"{dec:+d}° ", transform=sky, ha="right", va="center", fontsize=7)
     for ra in range(30, 360, 30):
         axes.plot(np.full(91, float(ra)), np.linspace(-90, 90, 91), **line)
         if ra % 60 == 0:
-            axes.text(ra, 0, f"{ra}°", transform=sky, ha="center", va="bottom", fontsize=7, color=RANDOM)
+            axes.text(ra, 0, f"{ra}°", transform=sky, ha="center", va="bottom", fontsize=7)

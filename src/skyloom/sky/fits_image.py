@@ -19,7 +19,7 @@ from astropy.io.fits.verify import VerifyWarning
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
-from skyloom.sky.pixels import ArrayPixels, Pixels, Scaling, as_float32, leading_ones
+from skyloom.sky.pixels import ArrayPixels, Pixels, Scaling, copy_as_float32, leading_ones
 
 _DTYPE_OF_BITPIX = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
@@ -55,8 +55,8 @@ class CompressedPixels:
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    def read(self, rows: slice, cols: slice) -> NDArray[np.float32]:
-        """Return the part as a new native C-contiguous float32 array."""
+    def read(self, rows: slice, cols: slice, out: NDArray[np.float32]) -> None:
+        """Write the part into `out`, which has its shape and is native float32."""
         if self._pid != os.getpid():
             self._open()  # a forked process would share, and move, the file position of its parent
         try:
@@ -64,7 +64,7 @@ class CompressedPixels:
                 part = self._hdu.section[(*self._lead, rows, cols)]
         except (OSError, ValueError, RuntimeError, zlib.error) as error:
             raise InputError(f"{self._path}: cannot decompress rows {rows.start} to {rows.stop} ({error}).") from error
-        return as_float32(np.asarray(part))
+        copy_as_float32(np.asarray(part), out)
 
     def release(self, rows: slice) -> None:
         """Do nothing: no memory outlives a read."""
@@ -95,7 +95,11 @@ def open_fits(path: Path) -> tuple[Pixels, fits.Header]:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise InputError(f"{path}: expected a FITS image, found an empty file; copy it again.")
-            buffer: Any = gzip.open(path).read() if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if packed:
+                file.seek(0)
+                buffer: Any = gzip.GzipFile(fileobj=file).read()
+            else:
+                buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: the gzip stream is damaged or cut short ({error}); copy it again.") from error
     except OSError as error:

@@ -127,6 +127,38 @@ class Image:
         InputError
             The window does not lie inside the image, or the image was closed.
         """
+        pixels = self._checked(row0, col0, height, width)
+        out = np.empty((height, width), np.float32)
+        pixels.read(slice(row0, row0 + height), slice(col0, col0 + width), out)
+        return out
+
+    def strip(self, row0: int, height: int, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Read full-width rows, the fastest way through a whole image; memory mapped for it is given back at once.
+
+        Parameters
+        ----------
+        row0, height
+            First row and number of rows.
+        out
+            Native C-contiguous float32 array of shape (height, columns) to write into; None makes a new one.
+
+        Returns
+        -------
+        numpy.ndarray
+            `out`, or a new native C-contiguous float32 array of shape (height, columns).
+
+        Raises
+        ------
+        InputError
+            The rows do not lie inside the image, or the image was closed.
+        """
+        pixels = self._checked(row0, 0, height, self.shape[1])
+        out = np.empty((height, self.shape[1]), np.float32) if out is None else out
+        pixels.read(slice(row0, row0 + height), slice(0, self.shape[1]), out)
+        pixels.release(slice(row0, row0 + height))
+        return out
+
+    def _checked(self, row0: int, col0: int, height: int, width: int) -> Pixels:
         rows, cols = self.shape
         if self._pixels is None:
             raise InputError(f"{self.path}: the image was closed; open it again before reading.")
@@ -135,30 +167,7 @@ class Image:
                 f"{self.path}: the window of {height} x {width} px at row {row0}, column {col0} does not lie inside "
                 f"the image of {rows} x {cols} px; ask for a window inside."
             )
-        return self._pixels.read(slice(row0, row0 + height), slice(col0, col0 + width))
-
-    def strip(self, row0: int, height: int) -> NDArray[np.float32]:
-        """Read full-width rows, the fastest way through a whole image; memory mapped for it is given back at once.
-
-        Parameters
-        ----------
-        row0, height
-            First row and number of rows.
-
-        Returns
-        -------
-        numpy.ndarray
-            New native C-contiguous float32 array of shape (height, columns).
-
-        Raises
-        ------
-        InputError
-            The rows do not lie inside the image, or the image was closed.
-        """
-        out = self.read(row0, 0, height, self.shape[1])
-        if self._pixels is not None:
-            self._pixels.release(slice(row0, row0 + height))
-        return out
+        return self._pixels
 
     def close(self) -> None:
         """Let go of the file; reading afterwards is an error."""

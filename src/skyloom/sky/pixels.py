@@ -27,19 +27,17 @@ class Pixels(Protocol):
     dtype: np.dtype[Any]
     block_rows: int
 
-    def read(self, rows: slice, cols: slice) -> NDArray[np.float32]:
-        """Return the part as a new native C-contiguous float32 array."""
+    def read(self, rows: slice, cols: slice, out: NDArray[np.float32]) -> None:
+        """Write the part into `out`, which has its shape and is native float32."""
 
     def release(self, rows: slice) -> None:
         """Give back the memory that was mapped to read these full rows."""
 
 
-def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """Copy to native C-contiguous float32; float64 beyond the range of float32 becomes inf without a warning."""
-    out = np.empty(raw.shape, np.float32)
+def copy_as_float32(raw: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Copy into native float32; float64 beyond the range of float32 becomes inf without a warning."""
     with np.errstate(over="ignore"):
         np.copyto(out, raw, casting="same_kind" if raw.dtype.kind == "f" else "unsafe")
-    return out
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ class Scaling:
     zero: float = 0.0
     blank: int | None = None
 
-    def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Return ``raw * scale + zero`` with blanks as NaN, as native float32 (computed in float64)."""
+    def apply(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Return ``raw * scale + zero`` with blanks as NaN."""
         values = raw.astype(np.float64) * self.scale + self.zero
         if self.blank is not None:
             values[raw == self.blank] = np.nan
-        return as_float32(values)
+        return values
 
 
 class ArrayPixels:
@@ -70,10 +68,10 @@ class ArrayPixels:
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = array.dtype
 
-    def read(self, rows: slice, cols: slice) -> NDArray[np.float32]:
-        """Return the part as a new native C-contiguous float32 array."""
+    def read(self, rows: slice, cols: slice, out: NDArray[np.float32]) -> None:
+        """Write the part into `out`, which has its shape and is native float32."""
         raw = self._array[rows, cols]
-        return self._scaling.apply(raw) if self._scaling else as_float32(raw)
+        copy_as_float32(self._scaling.apply(raw) if self._scaling else raw, out)
 
     def release(self, rows: slice) -> None:
         """Unmap the pages of these rows, so that a pass over a large file does not keep the whole of it resident."""
@@ -95,9 +93,9 @@ class ZarrPixels:
         self.dtype = np.dtype(array.dtype)
         self.block_rows = int((getattr(array, "shards", None) or array.chunks)[-2])
 
-    def read(self, rows: slice, cols: slice) -> NDArray[np.float32]:
-        """Return the part as a new native C-contiguous float32 array."""
-        return as_float32(np.asarray(self._array[(*self._lead, rows, cols)]))
+    def read(self, rows: slice, cols: slice, out: NDArray[np.float32]) -> None:
+        """Write the part into `out`, which has its shape and is native float32."""
+        copy_as_float32(np.asarray(self._array[(*self._lead, rows, cols)]), out)
 
     def release(self, rows: slice) -> None:
         """Do nothing: no memory outlives a read."""

@@ -132,8 +132,8 @@ def _expand(place: str | Path) -> Iterator[tuple[Path, Path]]:
     base = path
     while glob.has_magic(str(base)):
         base = base.parent
-    for match in sorted(glob.glob(str(path), recursive=True)):
-        yield base, Path(match)
+    for match in sorted(base.glob(path.relative_to(base).as_posix())):
+        yield base, match
 
 
 def _images_at(base: Path, start: Path, survey: Survey) -> Iterator[FoundImage]:

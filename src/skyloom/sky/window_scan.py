@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -74,7 +75,7 @@ def scan(
     rows, cols
         The windows along both axes.
     threads
-        Number of threads that read and reduce strips; up to ``threads + 2`` strips are held at a time.
+        Number of threads that read and reduce strips; each holds one strip of the image.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def scan(
         rms[i] = _window_rms(samples[picks], cols.picks)
 
     with ThreadPoolExecutor(threads) as pool:
-        for strip in _strips(pool, image, rows, cols, threads + 1):
+        for strip in _strips(pool, image, rows, cols, threads):
             for cell, peak, blanks in strip.pieces:
                 np.maximum(cell_peak[cell], peak, out=cell_peak[cell])
                 cell_blanks[cell] += blanks
@@ -113,22 +114,34 @@ def scan(
     return peak, blanks, rms
 
 
-def _strips(pool: ThreadPoolExecutor, image: Image, rows: Axis, cols: Axis, ahead: int) -> Iterator[_Strip]:
-    """Yield the strips in order, with `ahead` of them under way in the pool; memory stays bounded this way."""
+def _strips(pool: ThreadPoolExecutor, image: Image, rows: Axis, cols: Axis, threads: int) -> Iterator[_Strip]:
+    """Yield what the strips contribute, in order, with few of them under way: memory stays bounded."""
     height = max(1, STRIP_BYTES // (4 * image.shape[1]))
     height = -(-height // image.block_rows) * image.block_rows
     stop = int(rows.edges[-1])
+    buffers: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
+    for _ in range(threads):  # fresh memory for every strip would cost as much in page faults as the arithmetic does
+        buffers.put(np.empty((height, image.shape[1]), np.float32))
+
+    def reduce(row0: int) -> _Strip:
+        buffer = buffers.get()
+        try:
+            rows_here = min(height, stop - row0)
+            return _reduce_strip(image.strip(row0, rows_here, out=buffer[:rows_here]), row0, rows, cols)
+        finally:
+            buffers.put(buffer)
+
     under_way: deque[Future[_Strip]] = deque()
     for row0 in range(0, stop, height):
-        under_way.append(pool.submit(_reduce_strip, image, row0, min(row0 + height, stop), rows, cols))
-        if len(under_way) > ahead:
+        under_way.append(pool.submit(reduce, row0))
+        if len(under_way) > threads + 1:
             yield under_way.popleft().result()
     while under_way:
         yield under_way.popleft().result()
 
 
-def _reduce_strip(image: Image, row0: int, stop: int, rows: Axis, cols: Axis) -> _Strip:
-    strip = image.strip(row0, stop - row0)
+def _reduce_strip(strip: NDArray[np.float32], row0: int, rows: Axis, cols: Axis) -> _Strip:
+    stop = row0 + len(strip)
     finite = np.isfinite(strip)
     first, last = np.searchsorted(rows.edges, [row0, stop - 1], side="right") - 1
     pieces = []

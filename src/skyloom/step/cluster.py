@@ -1,6 +1,5 @@
 """step=cluster: hierarchical k-means with resampling on a features artifact."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -9,10 +8,9 @@ import h5py
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from skyloom.cluster.files import read_level, write_level
 from skyloom.cluster.hierarchy import Level, LevelResult, hierarchical_kmeans
 from skyloom.store import Artifact, Build, builds, of_kind
-
-ARRAYS = ("centroids", "assignment", "indptr", "indices", "distance")
 
 
 @builds("clusters", version=1, inputs={"features": of_kind("features")})
@@ -67,7 +65,7 @@ def cluster(
         cutout_id = file["cutout_id"][:]
 
         def keep(number: int, result: LevelResult) -> None:
-            build.shard(f"level{number}", lambda folder: _write_level(folder, result))
+            build.shard(f"level{number}", lambda folder: write_level(folder, result))
 
         results = hierarchical_kmeans(
             x, levels, seed=seed, iterations=iterations, tolerance=tolerance, metric=metric, resample=resample,
@@ -75,7 +73,7 @@ def cluster(
         )  # fmt: skip
     for number, result in enumerate(results, start=1):
         with build.write(f"level{number}") as folder:
-            _write_level(folder, result)
+            write_level(folder, result)
     with build.write("cutout_id.npy") as path:
         np.save(path, cutout_id)
     build.count(read=len(cutout_id), kept=len(cutout_id))
@@ -85,23 +83,6 @@ def cluster(
         metric=metric,
         mean_distance=float(np.mean(results[0].distance, dtype=np.float64)),
     )
-
-
-def read_level(folder: Path) -> LevelResult:
-    """Read one level of a ``clusters`` artifact; the arrays are memory-mapped."""
-    return LevelResult(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
-
-
-def read_levels(clusters: Artifact) -> list[LevelResult]:
-    """All levels of a ``clusters`` artifact, from the bottom up."""
-    sizes: Sequence[int] = clusters.notes["levels"]
-    return [read_level(clusters.file(f"level{number}")) for number in range(1, len(sizes) + 1)]
-
-
-def _write_level(folder: Path, result: LevelResult) -> None:
-    folder.mkdir()
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(result, name))
 
 
 def _unused(path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from pydantic import NonNegativeInt, PositiveInt
 
+from skyloom.cluster.files import read_levels
 from skyloom.cluster.sampling import image_assignment, sample_hierarchy
-from skyloom.step.cluster import read_levels
 from skyloom.store import Artifact, Build, builds, of_kind
 
 

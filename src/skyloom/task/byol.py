@@ -121,7 +121,7 @@ class ByolTask(LightningModule):
         with _stream(images.device, seed):  # for the drop-out of some backbones
             loss, projected = self.compare(first, second)
         logged = {
-            "train/loss": loss,
+            "train/loss": loss.detach(),
             "train/collapse_std": std_of_l2_normalized(projected),
             "train/momentum": self.momentum(self.global_step),
         }
@@ -173,7 +173,8 @@ class ByolTask(LightningModule):
         total = self.total_steps = int(expected)
         per_epoch = min(total, self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         warmup = min(total, self.hparams["warmup_epochs"] * math.ceil(per_epoch))
-        scheduler = CosineWarmupScheduler(optimizer, warmup_epochs=warmup, max_epochs=total, end_value=0.0)
+        # The end, zero, is put one step after the last: no step is wasted, and a run of one step learns something.
+        scheduler = CosineWarmupScheduler(optimizer, warmup_epochs=warmup, max_epochs=total + 1, end_value=0.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -123,7 +123,7 @@ def _mlflow(options: MlflowOptions, id: str, runs: Path, memory: Path) -> Logger
     try:
         import mlflow
     except ModuleNotFoundError as error:
-        raise ConfigError("logger=mlflow needs the package mlflow: pip install 'skyloom[mlflow]'") from error
+        raise ConfigError("logger=mlflow needs the package mlflow: pip install 'mlflow>=3.1'") from error
     from lightning.pytorch.loggers import MLFlowLogger
 
     for chatty in ("mlflow", "alembic"):  # they tell of each table of a new data base

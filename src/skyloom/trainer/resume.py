@@ -28,22 +28,29 @@ class EpochLoader:
     loader
         With a sampler whose order is a function of its epoch.
 
-    Attributes
-    ----------
-    start : int
-        Batches that the next epoch leaves out without reading them.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader, self.start = loader, 0
-        self.sampler = loader.sampler
+        self.loader, self.sampler = loader, loader.sampler
+        self._start = self._done = 0
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        start, self.start = self.start, 0
-        yield from self._rest(start) if start else self.loader
+        start, self._start = self._start, 0
+        self._done = start
+        for batch in self._rest(start) if start else self.loader:
+            yield batch
+            self._done += 1  # not before the next one is asked for
+
+    def state_dict(self) -> dict[str, int]:
+        """Batches of this epoch before the one handed out last."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out these batches of the next epoch, without reading them."""
+        self._start = state["done"]
 
     def _rest(self, start: int) -> DataLoader[Any]:
         loader: Any = self.loader
@@ -133,7 +140,7 @@ class Resume(Checkpoint):
         checkpoint[KEY] = {
             "rows": self._record.sync(),
             "images": self.images,
-            "batch": self._batch,
+            "loader": self._loader.state_dict() if self._batch else {"done": 0},
             "sums": _sums(trainer) if self._batch else {},
         }
 
@@ -142,7 +149,7 @@ class Resume(Checkpoint):
         state = checkpoint[KEY]
         self._record.cut(state["rows"])
         self.images = state["images"]
-        self._loader.start = state["batch"]
+        self._loader.load_state_dict(state["loader"])  # Lightning's own call comes too late for some tasks
         self._sums = state["sums"]
 
     def _save(self, trainer: Trainer) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from pydantic import AfterValidator, NonNegativeInt
 from safetensors.torch import save_file
 
@@ -168,6 +169,7 @@ def _fit(
         every_n_epochs=options.checkpoint_every_n_epochs,
         every_min=options.checkpoint_every_min,
     )
+    shown = progress_callbacks(others)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = Trainer(
             accelerator=options.accelerator,
@@ -180,10 +182,10 @@ def _fit(
             log_every_n_steps=min(options.log_every_n_steps, len(loader)),  # at least one row per epoch
             deterministic=options.deterministic,
             logger=[record, *others],
-            callbacks=[StepSeed(seed), FiniteLoss(), *progress_callbacks(others), resume],
+            callbacks=[StepSeed(seed), FiniteLoss(), *shown, resume],
             enable_checkpointing=True,
             enable_model_summary=False,
-            enable_progress_bar=None,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
             default_root_dir=build.path,
         )
         where = f"{trainer.strategy.root_device}, {trainer.precision}"
@@ -223,6 +225,7 @@ def _quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")  # trainer=cpu
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning 2.6 calls torch 2.13 so
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

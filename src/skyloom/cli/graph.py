@@ -1,0 +1,81 @@
+"""Which artifact of a store was made from which, read from the manifests alone, so that gaps do no harm."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from skyloom.cli.output import Node
+from skyloom.errors import StoreError
+from skyloom.report.lineage import inputs_of
+from skyloom.store import Artifact, Store
+from skyloom.store.artifact import MANIFEST
+
+AGAIN = "(see above)"
+
+
+class Graph:
+    """All finished artifacts of a store and the arrows between them.
+
+    Attributes
+    ----------
+    artifacts : dict
+        Artifact by id.
+    children : dict
+        By id, the ids of what was made directly from it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.artifacts = {artifact.id: artifact for artifact in store}
+        self.children: dict[str, list[str]] = {}
+        for artifact in self.artifacts.values():
+            for kind, id, _ in inputs_of(artifact):
+                if kind != "files" and artifact.id not in self.children.setdefault(id, []):
+                    self.children[id].append(artifact.id)
+
+    def descendants(self, id: str) -> list[Artifact]:
+        """Everything made from an artifact, directly or not, nearest first."""
+        seen: dict[str, None] = {}
+        queue = list(self.children.get(id, ()))
+        while queue:
+            head = queue.pop(0)
+            if head not in seen:
+                seen[head] = None
+                queue.extend(self.children.get(head, ()))
+        return [self.artifacts[id] for id in seen]
+
+    def down(self, artifact: Artifact, label: Callable[[Artifact], str]) -> Node:
+        """Tree of what was made from an artifact."""
+        return self._grow(artifact, label, set())
+
+    def _grow(self, artifact: Artifact, label: Callable[[Artifact], str], seen: set[str]) -> Node:
+        node = Node((artifact.kind, artifact.id, artifact.step, label(artifact)))
+        if artifact.id in seen and artifact.id in self.children:
+            return Node((*node.columns, AGAIN))
+        if artifact.id not in seen:
+            seen.add(artifact.id)
+            node.children = [self._grow(self.artifacts[id], label, seen) for id in self.children.get(artifact.id, ())]
+        return node
+
+
+def up(artifact: Artifact, label: Callable[[Artifact], str], seen: set[str] | None = None) -> Node:
+    """Tree of what an artifact was made from; what is met again is not unfolded again."""
+    seen = set() if seen is None else seen
+    node = Node((artifact.kind, artifact.id, artifact.step, label(artifact)))
+    if artifact.id in seen:
+        return Node((*node.columns, AGAIN)) if artifact.manifest["inputs"] else node
+    seen.add(artifact.id)
+    for kind, id, counts in inputs_of(artifact):
+        if kind == "files":
+            node.children.append(Node((kind, id, "", counts)))
+            continue
+        try:
+            node.children.append(up(Artifact(artifact.path.parents[1] / kind / id), label, seen))
+        except StoreError:
+            node.children.append(Node((kind, id, "", "no longer in the store")))
+    return node
+
+
+def folders(store: Store) -> Iterator[Path]:
+    """Folders of all finished artifacts, also of those whose manifest cannot be read."""
+    for manifest in sorted(store.root.glob(f"*/*/{MANIFEST}")):
+        if not manifest.parts[-3].startswith("."):
+            yield manifest.parent
