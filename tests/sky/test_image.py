@@ -23,7 +23,8 @@ from make.fits import (
     write_zarr,
 )
 from skyloom.errors import InputError
-from skyloom.sky.image import Image, normalised_unit, open_image
+from skyloom.sky.image import Image, open_image
+from skyloom.sky.units import normalised_unit
 
 
 def whole(image: Image) -> np.ndarray:

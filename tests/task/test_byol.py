@@ -227,18 +227,35 @@ def test_checkpoint_is_plain_and_small(tmp_path: Path) -> None:
     assert path.stat().st_size < 1.1 * tensors + 20_000
 
 
-def test_views_depend_on_seed_step_and_rank(tmp_path: Path) -> None:
-    assert len({step_seed(*n) for n in [(0, 1, 0, 1), (1, 1, 0, 1), (0, 2, 0, 1), (0, 1, 1, 1), (0, 1, 0, 2)]}) == 5
-    seen: dict[int, list[Tensor]] = {}
-    for seed in (1, 1, 2):
-        task = make_task(seed=seed)
-        views: list[Tensor] = seen.setdefault(len(seen), [])
+def test_views_depend_on_seed_step_and_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_views(seed: int, rank: int) -> list[Tensor]:
+        """The first views of the same batch in two epochs."""
+        task, views = make_task(seed=seed), []
         compare = task.compare
-        task.compare = lambda a, b, c=compare, v=views: (v.append(a), c(a, b))[1]  # type: ignore[assignment,misc]
-        make_trainer(tmp_path, max_steps=2).fit(task, DataLoader(Sky(), batch_size=4, sampler=[0, 1, 2, 3] * 2))
-    assert torch.equal(seen[0][0], seen[1][0])
-    assert not torch.equal(seen[0][0], seen[0][1])  # the same images at the next step
-    assert not torch.equal(seen[0][0], seen[2][0])
+        task.compare = lambda a, b: (views.append(a), compare(a, b))[1]  # type: ignore[assignment,func-returns-value]
+        monkeypatch.setattr(ByolTask, "global_rank", rank)
+        make_trainer(tmp_path, epochs=2).fit(task, DataLoader(Sky(), batch_size=4, sampler=[0, 1, 2, 3]))
+        return views
+
+    views = first_views(1, 0)
+    assert torch.equal(views[0], first_views(1, 0)[0])
+    assert not torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], first_views(2, 0)[0])
+    assert not torch.equal(views[0], first_views(1, 1)[0])
+    assert step_seed(0, 1, 0, 1) != step_seed(0, 1, 0, 2)  # micro-batches of one accumulated step
+
+
+def test_loss_treats_both_views_alike() -> None:
+    task = make_task().eval()
+    task.prediction.train()  # no running statistics yet, so that the two directions differ
+    first, second = torch.rand(2, 4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    forth, back = task.compare(first, second)[0], task.compare(second, first)[0]
+    torch.testing.assert_close(forth, back)
+    one_way = 2 + 2 * task.criterion(
+        task.prediction(task.projection(task.backbone(first))), task.target_projection(task.target_backbone(second))
+    )
+    other_way = forth - one_way
+    assert not torch.isclose(one_way, other_way, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

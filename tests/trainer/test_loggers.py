@@ -21,6 +21,9 @@ WANDB = {
 MLFLOW = {"tracking_uri": None, "experiment_name": "e", "run_name": None, "tags": {"kind": "test"}}
 SHORT = {"max_epochs": 1}
 
+# MLflow uses a loading strategy that SQLAlchemy 2.1 deprecates; users do not see it, Python hides such warnings.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
 
 @pytest.fixture
 def no_network(monkeypatch):

@@ -22,6 +22,7 @@ from skyloom.backbone.spec import BackboneSpec, Weights
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.store import Store
 from skyloom.task.byol import ByolTask
+from skyloom.trainer import fit as fitting
 from skyloom.trainer import train as module
 from skyloom.trainer.train import train
 
@@ -43,8 +44,8 @@ class KillAt(Callback):
 
 
 def kill_at(monkeypatch, epoch, batch):
-    usual = module.progress_callbacks
-    monkeypatch.setattr(module, "progress_callbacks", lambda loggers: [*usual(loggers), KillAt(epoch, batch)])
+    usual = fitting.progress_callbacks
+    monkeypatch.setattr(fitting, "progress_callbacks", lambda loggers: [*usual(loggers), KillAt(epoch, batch)])
     return usual
 
 
@@ -115,7 +116,7 @@ def test_lineage_reaches_the_cutouts(whole):
 
 
 def test_a_second_call_trains_nothing(whole, monkeypatch):
-    monkeypatch.setattr(module, "_fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "fit", lambda *_: pytest.fail("trained again"))
     assert train(**request(whole.path.parents[1])).id == whole.id
 
 
@@ -150,8 +151,16 @@ def test_what_does_not_change_the_result_does_not_change_the_id(whole, changes):
 
 @pytest.mark.parametrize(
     ("epoch", "batch", "every_min", "workers"),
-    [(0, 2, None, 0), (1, 0, None, 0), (1, 3, None, 0), (2, 4, None, 0), (1, 3, 1e-9, 0), (1, 4, 1e-9, 0), (1, 2, 1e-9, 2)],
-)  # fmt: skip
+    [
+        (0, 2, None, 0),
+        (1, 0, None, 0),
+        (1, 3, None, 0),
+        (2, 4, None, 0),
+        (1, 3, 1e-9, 0),
+        (1, 4, 1e-9, 0),
+        (1, 2, 1e-9, 2),
+    ],
+)
 def test_a_killed_fit_ends_with_the_same_bytes(whole, tmp_path, monkeypatch, epoch, batch, every_min, workers):
     options = request(
         tmp_path / "store",
@@ -161,7 +170,7 @@ def test_a_killed_fit_ends_with_the_same_bytes(whole, tmp_path, monkeypatch, epo
     usual = kill_at(monkeypatch, epoch, batch)
     with pytest.raises(Kill):
         train(**options)
-    monkeypatch.setattr(module, "progress_callbacks", usual)
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
     model = train(**options)
     assert model.id == whole.id
     assert model.history["attempts"] == 2
@@ -175,7 +184,7 @@ def test_a_resumed_fit_does_not_start_anew(tmp_path, monkeypatch):
     usual = kill_at(monkeypatch, 1, 3)
     with pytest.raises(Kill):
         train(**options)
-    monkeypatch.setattr(module, "progress_callbacks", usual)
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
     steps = []
     step = ByolTask.training_step
     monkeypatch.setattr(
@@ -248,7 +257,7 @@ def test_epoch_means_survive_a_kill_within_the_epoch(tmp_path, monkeypatch):
     usual = kill_at(monkeypatch, 1, 3)
     with pytest.raises(Kill):
         train(**options)
-    monkeypatch.setattr(module, "progress_callbacks", usual)
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
     assert contents(train(**options)) == contents(whole)
 
 
@@ -259,7 +268,7 @@ def test_accumulated_gradients_survive_a_kill(tmp_path, monkeypatch):
     usual = kill_at(monkeypatch, 1, 3)
     with pytest.raises(Kill):
         train(**again)
-    monkeypatch.setattr(module, "progress_callbacks", usual)
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
     assert contents(train(**again)) == contents(whole)
 
 
@@ -268,8 +277,30 @@ def test_ctrl_c_is_told_as_such(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ByolTask, "training_step", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(**request(tmp_path / "store"))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_sigterm_saves_at_once(whole, tmp_path, monkeypatch):
+    step = ByolTask.training_step
+
+    def told_to_stop(self, batch, i):
+        if self.global_step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, i)
+
+    monkeypatch.setattr(ByolTask, "training_step", told_to_stop)
+    options = request(tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt):
+        train(**options)
+    steps = []
+    monkeypatch.setattr(
+        ByolTask, "training_step", lambda self, batch, i: (steps.append(self.global_step), step(self, batch, i))[1]
+    )
+    assert contents(train(**options)) == contents(whole)
+    assert steps == list(range(8, 15))
 
 
 def test_a_loss_that_is_nan_ends_the_fit_and_names_the_batch(tmp_path, monkeypatch):
@@ -282,7 +313,7 @@ def test_a_loss_that_is_nan_ends_the_fit_and_names_the_batch(tmp_path, monkeypat
         return loss * float("nan") if self.global_step == 7 else loss
 
     monkeypatch.setattr(ByolTask, "training_step", poisoned)
-    with pytest.raises(InputError, match="nan in epoch 1, step 8") as caught:
+    with pytest.raises(InputError, match="nan in epoch 1, step 7") as caught:
         train(**request(tmp_path / "store"))
     assert all(str(i) in str(caught.value) for i in seen[7])
     assert "learning_rate" in str(caught.value)
@@ -312,6 +343,11 @@ def test_a_selection_is_what_is_trained_on(tmp_path):
     ("changes", "error", "words"),
     [
         ({"task": {"name": "boyl"}}, ConfigError, ["task.name=boyl", "byol"]),
+        ({"task": {"learning_rat": 1}}, ConfigError, ["task: option=learning_rat", "'learning_rate'"]),
+        ({"task": {"learning_rate": "fast"}}, ConfigError, ["learning_rate='fast'"]),
+        ({"preprocess": {"strech": "asinh"}}, ConfigError, ["transform.preprocess", "'stretch'"]),
+        ({"datamodule": {"name": "cutouts", "batchsize": 8}}, ConfigError, ["'batch_size'"]),
+        ({"datamodule": None}, ConfigError, ["datamodule", "name"]),
         ({"task": {"name": None}}, ConfigError, ["task.name is missing"]),
         ({"trainer": {"max_epoch": 3}}, ConfigError, ["max_epoch"]),
         ({"trainer": {"precision": "8"}}, ConfigError, ["precision", "bf16-mixed"]),

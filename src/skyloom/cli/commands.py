@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from skyloom.cli.graph import Graph, folders, up
+from skyloom.cli.graph import Graph, folders, removable, up
 from skyloom.cli.output import line, say, sections, size_text, table, tree
 from skyloom.errors import ConfigError, StoreError, unknown_choice
 from skyloom.progress import track
@@ -114,7 +114,7 @@ def verify(options: Namespace) -> int:
 def gc(options: Namespace) -> int:
     """List, and with --yes delete, what interrupted builds have left, and the artifacts named with --remove."""
     store = _store(options)
-    removed = _removable(store, [store.open(ref) for ref in options.remove])
+    removed = removable(store, [store.open(ref) for ref in options.remove])
     left = store.sweep() if options.yes else store.leftovers()
     rows = [("partial", *path.name.rpartition("-")[::2], path) for path in left]
     rows += [("finished", artifact.kind, artifact.id, artifact.path) for artifact in removed]
@@ -186,30 +186,3 @@ def _keys(artifact: Artifact) -> Iterator[str]:
             yield f"{prefix}{key}"
             if isinstance(value, dict):
                 queue.append((f"{prefix}{key}.", value))
-
-
-def _removable(store: Store, artifacts: list[Artifact]) -> list[Artifact]:
-    """The artifacts in an order in which none is deleted before what was made from it.
-
-    Raises
-    ------
-    StoreError
-        One lies in another store, or something made from it would be kept.
-    """
-    if not artifacts:
-        return []
-    graph = Graph(store)
-    chosen = {artifact.id: artifact for artifact in artifacts}
-    below = {}
-    for artifact in chosen.values():
-        if artifact.path != store.path(artifact.kind, artifact.id):
-            raise StoreError(f"{artifact.path} does not lie in the store {store.root}")
-        below[artifact.id] = graph.descendants(artifact.id)
-        kept = [f"{other.kind} {other.id}" for other in below[artifact.id] if other.id not in chosen]
-        if kept:
-            more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-            raise StoreError(
-                f"{artifact.kind} {artifact.id} cannot be removed: {', '.join(kept[:3])}{more} "
-                f"{'was' if len(kept) == 1 else 'were'} made from it; remove these as well by naming them, or keep it"
-            )
-    return sorted(chosen.values(), key=lambda artifact: len(below[artifact.id]))

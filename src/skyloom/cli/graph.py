@@ -79,3 +79,30 @@ def folders(store: Store) -> Iterator[Path]:
     for manifest in sorted(store.root.glob(f"*/*/{MANIFEST}")):
         if not manifest.parts[-3].startswith("."):
             yield manifest.parent
+
+
+def removable(store: Store, artifacts: list[Artifact]) -> list[Artifact]:
+    """The artifacts in an order in which none is deleted before what was made from it.
+
+    Raises
+    ------
+    StoreError
+        One lies in another store, or something made from it would be kept.
+    """
+    if not artifacts:
+        return []
+    graph = Graph(store)
+    chosen = {artifact.id: artifact for artifact in artifacts}
+    below = {}
+    for artifact in chosen.values():
+        if artifact.path != store.path(artifact.kind, artifact.id):
+            raise StoreError(f"{artifact.path} does not lie in the store {store.root}")
+        below[artifact.id] = graph.descendants(artifact.id)
+        kept = [f"{other.kind} {other.id}" for other in below[artifact.id] if other.id not in chosen]
+        if kept:
+            more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+            raise StoreError(
+                f"{artifact.kind} {artifact.id} cannot be removed: {', '.join(kept[:3])}{more} "
+                f"{'was' if len(kept) == 1 else 'were'} made from it; remove these as well by naming them, or keep it"
+            )
+    return sorted(chosen.values(), key=lambda artifact: len(below[artifact.id]))

@@ -63,6 +63,7 @@ def lineage_of(artifacts: list[Artifact]) -> list[Ancestor]:
 def ancestor(kind: str, id: str, step: str, parameters: dict[str, Any], counts: dict[str, Any]) -> Ancestor:
     """A row of the lineage from the parts of a manifest."""
     texts = [(name, value if len(value) <= LONGEST else value[:LONGEST] + "…") for name, value in flatten(parameters)]
+    texts.sort(key=lambda pair: "." in pair[0] and "[" not in pair[0])  # facts of a survey after the step's own options
     return Ancestor(kind, id, step, texts, counts_text(counts))
 
 
@@ -86,7 +87,7 @@ def text_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(text_of(item) for item in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 def counts_text(counts: dict[str, Any]) -> str:

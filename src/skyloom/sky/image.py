@@ -8,39 +8,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import zarr
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
+from skyloom.sky.array_image import open_npy, open_zarr
 from skyloom.sky.fits_image import open_fits
-from skyloom.sky.pixels import ArrayPixels, Pixels, ZarrPixels, leading_ones
+from skyloom.sky.pixels import Pixels
+from skyloom.sky.units import normalised_unit
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 SUFFIXES = (*FITS_SUFFIXES, ".npy", ".zarr")
-
-# Spellings met in real headers, in lower case. Left out on purpose: an upper-case MJY, which may be milli or mega.
-_UNITS = {
-    "jy/beam": "Jy/beam",
-    "jy/bm": "Jy/beam",
-    "jy beam-1": "Jy/beam",
-    "jy beam^-1": "Jy/beam",
-    "beam-1 jy": "Jy/beam",
-    "jy/pixel": "Jy/pixel",
-    "jy/pix": "Jy/pixel",
-    "jy": "Jy",
-    "ujy/beam": "uJy/beam",
-    "ujy": "uJy",
-    "njy": "nJy",
-    "k": "K",
-    "adu": "adu",
-    "count": "count",
-    "counts": "count",
-    "electron": "electron",
-    "electrons": "electron",
-}
 
 
 class Image:
@@ -215,42 +195,9 @@ def open_image(path: str | Path) -> Image:
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path.")
     if name.endswith(".zarr"):
-        return _open_zarr(path)
+        return Image(path, *open_zarr(path))
     if path.is_dir():
         raise InputError(f"{path}: expected a file, found a folder; give a file inside it.")
     if name.endswith(".npy"):
-        return Image(path, _npy_pixels(path))
+        return Image(path, open_npy(path))
     return Image(path, *open_fits(path))
-
-
-def normalised_unit(unit: object) -> str | None:
-    """Return the one spelling of a unit that skyloom uses; unknown units are returned as found, empty ones as None."""
-    text = " ".join(str(unit).split()) if unit is not None else ""
-    if text.startswith("m") and text[1:].lower() in _UNITS and text[1:2] in "Jj":
-        return "m" + _UNITS[text[1:].lower()]
-    return _UNITS.get(text.lower(), text) or None
-
-
-def _npy_pixels(path: Path) -> ArrayPixels:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected a whole npy file, found something else ({error}).") from error
-    _check_numbers(path, array.dtype)
-    return ArrayPixels(array[(0,) * leading_ones(array.shape, str(path))])
-
-
-def _open_zarr(path: Path) -> Image:
-    try:
-        array = zarr.open_array(path, mode="r")
-    except (OSError, ValueError, KeyError, zarr.errors.BaseZarrError) as error:
-        raise InputError(f"{path}: expected one readable Zarr array, found something else ({error}).") from error
-    _check_numbers(path, np.dtype(array.dtype))
-    text = array.attrs.get("fits_header")
-    header = fits.Header.fromstring(str(text), sep="\n" if "\n" in str(text) else "") if text else None
-    return Image(path, ZarrPixels(array, leading_ones(array.shape, str(path))), header)
-
-
-def _check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "fiu":
-        raise InputError(f"{path}: expected real numbers, found elements of type {dtype}; convert the file to float32.")

@@ -84,23 +84,6 @@ class ArrayPixels:
             self._mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-class ZarrPixels:
-    """Pixels of a 2-D (or N-D with leading axes of length 1) Zarr array."""
-
-    def __init__(self, array: Any, lead: int) -> None:
-        self._array, self._lead = array, (0,) * lead
-        self.shape = (int(array.shape[-2]), int(array.shape[-1]))
-        self.dtype = np.dtype(array.dtype)
-        self.block_rows = int((getattr(array, "shards", None) or array.chunks)[-2])
-
-    def read(self, rows: slice, cols: slice, out: NDArray[np.float32]) -> None:
-        """Write the part into `out`, which has its shape and is native float32."""
-        copy_as_float32(np.asarray(self._array[(*self._lead, rows, cols)]), out)
-
-    def release(self, rows: slice) -> None:
-        """Do nothing: no memory outlives a read."""
-
-
 def leading_ones(shape: tuple[int, ...], what: str) -> int:
     """Return how many leading axes of length 1 come before the two image axes.
 

@@ -1,5 +1,6 @@
 """What watches a fit: its pace, its random numbers, and a loss that is no number."""
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from skyloom.errors import InputError
 from skyloom.progress import QUIET_INTERVAL_S
 
 MAX_IDS = 12  # ids named in a message
+log = logging.getLogger("skyloom")
 
 
 class Pace(Callback):
@@ -46,7 +48,8 @@ class Pace(Callback):
         self._images += len(batch["id"])
         self._batches += 1
         self.images_per_s = self._images / max(now - self._start, 1e-9)
-        if trainer.global_step % trainer.log_every_n_steps == 0 and self._images > self._told_images:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step % every == 0 and self._images > self._told_images:
             rate = (self._images - self._told_images) / max(now - self._told, 1e-9)
             for logger in self.loggers:
                 logger.log_metrics({"images_per_s": rate}, step=trainer.global_step)
@@ -54,6 +57,11 @@ class Pace(Callback):
         if not self.quiet and now - self._said >= QUIET_INTERVAL_S:
             self._said = now
             print(self.line(trainer, _loss(outputs), batch_idx, now), file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the pace in the log."""
+        seconds = time.monotonic() - self._start
+        log.info("trained on %d images in %.0f s, %.4g images/s", self._images, seconds, self.images_per_s)
 
     def line(self, trainer: Trainer, loss: torch.Tensor | None, batch_idx: int, now: float) -> str:
         """One line: epoch, batch, loss, images per second, time left."""
@@ -94,6 +102,11 @@ class FiniteLoss(Callback):
 
     def __init__(self) -> None:
         self._last: tuple[torch.Tensor, int, int, Any] | None = None
+        self._step = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep the number of the step, as metrics.csv counts."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,7 +115,7 @@ class FiniteLoss(Callback):
         self.check()
         loss = _loss(outputs)
         if loss is not None:
-            self._last = (loss, trainer.current_epoch, trainer.global_step, batch["id"])
+            self._last = (loss, trainer.current_epoch, self._step, batch["id"])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before the state is saved."""

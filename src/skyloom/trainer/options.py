@@ -1,10 +1,13 @@
 """What the groups ``trainer`` and ``datamodule`` say, and which of it decides the result."""
 
-from typing import Any, Literal
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from skyloom.errors import ConfigError
+from skyloom.errors import ConfigError, unknown_choice
+from skyloom.store.arguments import check_arguments
 
 
 class TrainerOptions(BaseModel):
@@ -65,6 +68,13 @@ class DataOptions(dict[str, Any]):
         return {key: value for key, value in self.items() if key not in self.FREE}
 
 
+def data_options(value: Any) -> DataOptions:
+    """Take the options of a datamodule from a mapping."""
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a name and options")
+    return DataOptions(value)
+
+
 def named(group: str, options: dict[str, Any]) -> str:
     """The ``name`` in the options of a group, which leads to its module and class.
 
@@ -79,3 +89,25 @@ def named(group: str, options: dict[str, Any]) -> str:
             f"{group}.name is missing; the file in conf/{group} says which module is meant, as name: byol"
         )
     return name
+
+
+def checked(what: str, made: type, given: Mapping[str, Any], given_as_objects: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Check options against the constructor of a class, names and types.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown or missing option, or a value of the wrong type.
+    """
+    signature = inspect.signature(made)
+    kept = [parameter for name, parameter in signature.parameters.items() if name not in given_as_objects]
+    hints = get_type_hints(made.__init__)  # type: ignore[misc]
+    return check_arguments(what, signature.replace(parameters=kept), hints, given, unchecked=set())
+
+
+def refuse_unknown(what: str, made: type, given: Mapping[str, Any]) -> None:
+    """Refuse options that the constructor of a class does not know."""
+    known = inspect.signature(made).parameters
+    for name in given:
+        if name not in known:
+            raise unknown_choice(f"{what}: option", name, known)

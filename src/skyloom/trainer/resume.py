@@ -65,7 +65,7 @@ class EpochLoader:
 
 
 class Resume(Checkpoint):
-    """Saves before a batch: the first of an epoch, or any after some minutes; and when the fit ends.
+    """Saves before a batch: the first of an epoch, any after some minutes or a SIGTERM; and when the fit ends.
 
     Between two batches everything of the batch before is settled: schedules, moving averages and rows of metrics, those
     of the epoch too. Lightning's own callback saves before the last of these, and would lose rows.
@@ -114,8 +114,10 @@ class Resume(Checkpoint):
             return  # nothing done yet, or gradients of half a step, which no checkpoint holds
         minutes = (time.monotonic() - self._saved) / 60
         between = batch_idx == 0 and trainer.current_epoch % self._every_n_epochs == 0
-        if between or (self._every_min is not None and minutes >= self._every_min):
+        if between or trainer.received_sigterm or (self._every_min is not None and minutes >= self._every_min):
             self._save(trainer)
+        if trainer.received_sigterm:
+            raise KeyboardInterrupt  # Lightning alone would stop at the end of the epoch, hours later
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
