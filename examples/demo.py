@@ -55,7 +55,7 @@ def main() -> None:
         **{"backbone.image_size_px": IMAGE_PX, "trainer.max_epochs": 3, "datamodule.batch_size": 48},
         **FOLDERS,
     )
-    done("train", model, f"BYOL, {model.counts['images_seen']} images seen, loss {model.notes['loss']:.3f}")
+    done("train", model, f"BYOL, {model.counts['images']} images seen, loss {model.notes['final']['train/loss']:.3f}")
 
     report = skyloom.analyze("selection", selection=selection, model=model, **FOLDERS)
     done("report", report, f"{len(list(report.path.glob('*.png')))} plots")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from skyloom.trainer.record import CsvRecord
@@ -28,29 +29,30 @@ class EpochLoader:
     loader
         With a sampler whose order is a function of its epoch.
 
+
+    Attributes
+    ----------
+    start : int
+        Batches that the next epoch leaves out without reading them.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader, self.sampler = loader, loader.sampler
-        self._start = self._done = 0
+        self.loader, self.start = loader, 0
+        self.sampler = loader.sampler
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        start, self._start = self._start, 0
-        self._done = start
-        for batch in self._rest(start) if start else self.loader:
-            yield batch
-            self._done += 1  # not before the next one is asked for
+        start, self.start = self.start, 0
+        yield from self._rest(start) if start else self.loader
 
     def state_dict(self) -> dict[str, int]:
-        """Batches of this epoch before the one handed out last."""
-        return {"done": self._done}
+        """Nothing: :class:`Resume` knows. Lightning wants this method before it believes that a loader can go on."""
+        return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out these batches of the next epoch, without reading them."""
-        self._start = state["done"]
+        """Nothing: Lightning's call would come too late for tasks that ask for the number of steps."""
 
     def _rest(self, start: int) -> DataLoader[Any]:
         loader: Any = self.loader
@@ -102,22 +104,22 @@ class Resume(Checkpoint):
         self.path, self._write, self._record, self._loader = path, write, record, loader
         self._every_n_epochs, self._every_min = every_n_epochs, every_min
         self._saved = time.monotonic()
-        self._batch = 0
         self._sums: dict[str, list[torch.Tensor]] = {}
         self.images = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save when it is time."""
         self._add_sums(trainer)
-        self._batch = batch_idx
-        if trainer.global_step == 0 or batch_idx % trainer.accumulate_grad_batches:
-            return  # nothing done yet, or gradients of half a step, which no checkpoint holds
         minutes = (time.monotonic() - self._saved) / 60
         between = batch_idx == 0 and trainer.current_epoch % self._every_n_epochs == 0
-        if between or trainer.received_sigterm or (self._every_min is not None and minutes >= self._every_min):
+        if between or (self._every_min is not None and minutes >= self._every_min):
             self._save(trainer)
-        if trainer.received_sigterm:
-            raise KeyboardInterrupt  # Lightning alone would stop at the end of the epoch, hours later
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save after a SIGTERM, for which Lightning raises this between two batches."""
+        if isinstance(exception, SIGTERMException):
+            self._add_sums(trainer)
+            self._save(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -131,19 +133,20 @@ class Resume(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state."""
-        self._batch = 0
         self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add our part, in plain types."""
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        for part in ("total", "current"):  # the batch about to start was fetched, but no step was made with it
-            progress[part]["ready"] = progress[part]["completed"]
+        total, current = progress["total"], progress["current"]
+        total["ready"] = total["completed"]  # a batch may have been fetched, but no step was made with it
+        done = current["completed"] if current["completed"] < trainer.num_training_batches else 0
+        progress["current"] = dict.fromkeys(current, done)
         checkpoint[KEY] = {
             "rows": self._record.sync(),
             "images": self.images,
-            "loader": self._loader.state_dict() if self._batch else {"done": 0},
-            "sums": _sums(trainer) if self._batch else {},
+            "batches": done,
+            "sums": {**_sums(trainer), **self._sums} if done else {},
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -151,10 +154,14 @@ class Resume(Checkpoint):
         state = checkpoint[KEY]
         self._record.cut(state["rows"])
         self.images = state["images"]
-        self._loader.load_state_dict(state["loader"])  # Lightning's own call comes too late for some tasks
+        self._loader.start = state["batches"]
         self._sums = state["sums"]
 
     def _save(self, trainer: Trainer) -> None:
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        half_a_step = done < trainer.num_training_batches and done % trainer.accumulate_grad_batches
+        if trainer.global_step == 0 or half_a_step:
+            return  # nothing done yet, or gradients that no checkpoint holds
         # With several processes all must call save_checkpoint, and rank 0 alone may write: to be done with DDP.
         with self._write(self.path.name) as temporary:
             trainer.save_checkpoint(temporary)
