@@ -24,6 +24,7 @@ Resolver = Callable[[Any, Mapping[str, Any], Store], Any]
 """Opens an input: gets the value as given, the checked other parameters and the store."""
 
 WAIT_NOTE_S = 30.0
+FULL = ("No space left on device", "Disk quota exceeded", "Not enough space on disk")
 
 
 @dataclass(frozen=True)
@@ -204,11 +205,11 @@ def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is a full disk; HDF5 and Arrow only say so in their text."""
+    """Whether an error, or what caused it, is a full disk; HDF5, Arrow and astropy only say so in their text."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+        if any(words in str(error) for words in FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

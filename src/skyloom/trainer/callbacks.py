@@ -61,7 +61,7 @@ class Pace(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the pace in the log."""
         seconds = time.monotonic() - self._start
-        log.info("trained on %d images in %.0f s, %.4g images/s", self._images, seconds, self.images_per_s)
+        log.info("trained on %d images in %.4g s, %.4g images/s", self._images, seconds, self.images_per_s)
 
     def line(self, trainer: Trainer, loss: torch.Tensor | None, batch_idx: int, now: float) -> str:
         """One line: epoch, batch, loss, images per second, time left."""

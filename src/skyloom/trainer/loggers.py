@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from skyloom.errors import ConfigError
 
+log = logging.getLogger("skyloom")
+
 
 class WandbOptions(BaseModel):
     """Options of Weights & Biases; names are those of ``wandb.init``."""
@@ -108,12 +110,18 @@ def _wandb(options: WandbOptions, id: str, folder: Path) -> Logger:
         wandb.finish()  # a run left open in a notebook would swallow this one
     try:
         run = wandb.init(
-            dir=folder, id=id, resume="allow", settings=wandb.Settings(console="off"), **options.model_dump()
+            dir=folder,
+            id=id,
+            resume="allow",
+            settings=wandb.Settings(console="off", quiet=True),
+            **options.model_dump(),
         )
     except wandb.errors.Error as error:
         raise ConfigError(
             f"logger.wandb: {' '.join(str(error).split())}; log in with 'wandb login' or set logger.wandb.mode=offline"
         ) from error
+    if options.mode == "offline":
+        log.info("W&B run in %s; upload it when the fit has ended: wandb sync FOLDER", Path(run.dir).parent)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=run, save_dir=folder, log_model=False)
@@ -126,8 +134,8 @@ def _mlflow(options: MlflowOptions, id: str, runs: Path, memory: Path) -> Logger
         raise ConfigError("logger=mlflow needs the package mlflow: pip install 'mlflow>=3.1'") from error
     from lightning.pytorch.loggers import MLFlowLogger
 
-    for chatty in ("mlflow", "alembic"):  # they tell of each table of a new data base
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):  # they tell how a new data base is filled
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     runs.mkdir(parents=True, exist_ok=True)
     uri = options.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
     try:

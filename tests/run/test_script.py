@@ -1,0 +1,127 @@
+"""Scripts as people call them: the id alone on stdout, one line and exit code 2 for a mistake, nothing left behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from make.survey import sky, write_image
+from skyloom.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(tmp_path, *words, store=None):
+    return subprocess.run(
+        [sys.executable, str(ROOT / words[0]), *words[1:], f"paths.store={store or tmp_path / 'store'}",
+         f"paths.runs={tmp_path / 'runs'}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "in"
+    good = write_image(folder / "good.fits", sky(64, 64))
+    (folder / "truncated.fits").write_bytes(good.read_bytes()[:9000])
+    (folder / "text.fits").write_text("not a fits file\n" * 400)
+    write_image(folder / "small.fits", sky(20, 90))
+    write_image(folder / "blank.fits", np.full((64, 64), np.nan))
+    return folder
+
+
+CASES = {
+    "missing file": (["images=in/nothing.fits"], "nothing.fits"),
+    "truncated file": (["images=in/truncated.fits"], "truncated.fits"),
+    "text called fits": (["images=in/text.fits"], "text.fits"),
+    "smaller than the window": (["images=in/small.fits"], "small.fits"),
+    "all NaN": (["images=in/blank.fits"], "blank.fits"),
+    "overlap 1": (["images=in/good.fits", "overlap=1"], "overlap=1"),
+    "negative overlap": (["images=in/good.fits", "overlap=-0.5"], "overlap=-0.5"),
+    "window 0": (["images=in/good.fits", "window_px=0"], "window_px=0"),
+    "unknown id": (["images=abcdefgh"], "abcdefgh"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, images, case):
+    words, named = CASES[case]
+    done = script(tmp_path, "curate.py", "step=cutouts", "window_px=32", *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    errors = done.stderr.strip().splitlines()
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith("error: ")
+    assert named in errors[0]
+    assert not list(Store(tmp_path / "store"))
+    assert not [p for p in (tmp_path / "store").rglob("*") if p.is_dir() and p.name != ".partial"]
+
+
+def test_an_ambiguous_prefix_names_the_candidates(tmp_path, images):
+    store = Store(tmp_path / "store")
+    for id in ("qabcdefghijk", "qabczzzzzzzz"):
+        folder = store.path("cutouts", id)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(f'{{"schema": 1, "kind": "cutouts", "id": "{id}", "inputs": {{}}}}')
+    done = script(tmp_path, "extract.py", "product=features", "cutouts=qabc")
+    assert done.returncode == 2
+    assert "qabcdefghijk" in done.stderr
+    assert "qabczzzzzzzz" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_image_without_wcs_is_accepted(tmp_path):
+    write_image(tmp_path / "in" / "plain.fits", sky(64, 64), wcs=False)
+    done = script(tmp_path, "curate.py", "step=cutouts", "window_px=32", "images=in")
+    assert done.returncode == 0, done.stderr
+    artifact = Store(tmp_path / "store").open(done.stdout.splitlines()[-1])
+    assert artifact.table()["ra_deg"].null_count() == 9
+    assert artifact.notes["images_without_wcs"]["names"] == ["plain"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root on Linux to mount a small tmpfs")
+def test_a_full_disk_is_explained_and_the_same_command_goes_on(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o"]
+    mounted = subprocess.run([*mount, "size=1m", "none", str(small)], check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
+    words = ["curate.py", "step=simulate", "survey=lotss", "mosaics=2", "size_px=300"]
+    try:
+        done = script(tmp_path, *words, store=small / "store")
+        assert done.returncode == 2, done.stderr
+        assert "the disk is full" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(Store(small / "store"))
+        subprocess.run([*mount, "remount,size=100m", "none", str(small)], check=True)
+        done = script(tmp_path, *words, store=small / "store")
+        assert done.returncode == 0, done.stderr
+        assert Store(small / "store").open(done.stdout.strip()).verify() == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize("words", [["curate.py", "step=simulate", "survey=lotss"]])
+def test_name_seed_and_dry_run_work(tmp_path, words):
+    words = [*words, "mosaics=1", "size_px=200"]
+    plan = script(tmp_path, *words, "dry_run=true", "seed=5")
+    assert plan.returncode == 0, plan.stderr
+    assert "would be made" in plan.stderr
+    assert not (tmp_path / "store").exists()
+    done = script(tmp_path, *words, "seed=5", "name=tiny")
+    assert done.stdout == plan.stdout, "stdout carries the id alone"
+    store = Store(tmp_path / "store")
+    assert store.open("tiny").manifest["seed"] == 5
+    assert script(tmp_path, *words, "seed=6", "dry_run=true").stdout != plan.stdout
+
+
+def test_a_sweep_prints_every_id(tmp_path):
+    done = script(tmp_path, "curate.py", "-m", "step=simulate", "survey=lotss", "mosaics=1", "size_px=200", "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    ids = [line for line in done.stdout.splitlines() if line]
+    assert len(ids) == 2
+    assert {a.manifest["seed"] for a in Store(tmp_path / "store")} == {1, 2}
