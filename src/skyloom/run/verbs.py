@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -36,7 +36,12 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
     ConfigError
         When a value that has no default (``???``) was not given.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    if missing := sorted(_missing(OmegaConf.to_container(config, resolve=False), "")):
+        given = " ".join(f"{key}=…" for key in missing)
+        raise ConfigError(
+            f"{' and '.join(missing)} must be given: {given} (the file of your choice in conf/ says what)"
+        )
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     values = {}
     for name in inspect.signature(function).parameters:
         if name == "store":
@@ -44,9 +49,6 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
         elif name == "image_roots":
             values["image_roots"] = plain["paths"]["images"]
         elif name in plain:
-            missing = _missing(plain[name], name)
-            if missing:
-                raise ConfigError(f"{missing} has no default; give {missing}=… (conf/ says what it is)")
             values[name] = plain[name]
     return values
 
@@ -57,9 +59,9 @@ def call(verb: str, config: DictConfig) -> Artifact | Plan:
     return function(**arguments_of(function, config))
 
 
-def _missing(value: Any, path: str) -> str | None:
-    """Dotted path of the first value that is still ``???``."""
+def _missing(value: Any, path: str) -> Iterator[str]:
+    """Dotted names of the values that are still ``???``; what only refers to them is not named."""
     if value == "???":
-        return path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return next((found for key, item in items if (found := _missing(item, f"{path}.{key}"))), None)
+        yield path.removeprefix(".")
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _missing(item, f"{path}.{key}")

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from skyloom.sky.image import Image
 from skyloom.sky.noise import robust_rms
 
-STRIP_BYTES = 2 << 20  # large enough that Python costs nothing, small enough for the cache: each is gone through thrice
-BATCH_BYTES = 1 << 20  # the same for the samples that are sorted together
+STRIP_BYTES = 4 << 20  # measured best of 0.5 to 8 MB: smaller ones pay for Python, larger ones leave the cache
+BATCH_BYTES = 1 << 20  # samples that are sorted together stay in the second-level cache
 
 Number = TypeVar("Number", bound=np.generic)
 

@@ -174,4 +174,6 @@ def _identities(role: str, entry: Any) -> list[tuple[str, dict[str, str]]]:
         return [pair for i, item in enumerate(entry) for pair in _identities(f"{role}[{i}]", item)]
     if isinstance(entry, dict) and "kind" in entry and "id" in entry:
         return [(role, entry)]
+    if isinstance(entry, dict):
+        return [pair for key, item in entry.items() for pair in _identities(f"{role}.{key}", item)]
     return []
