@@ -61,9 +61,7 @@ def main() -> None:
     done("report", report, f"{len(list(report.path.glob('*.png')))} plots")
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"\n{time.monotonic() - start:.0f} s, {memory:.1f} GiB at most. Give the same command again: nothing is done twice."
-    )
+    print(f"\n{time.monotonic() - start:.0f} s, {memory:.1f} GiB at most. Run it again: nothing is done twice.")
     print(f"Look at  {report.file('report.html')}")
     print(f"Look up  SKYLOOM_STORE={STORE} .venv/bin/skyloom ls")
 

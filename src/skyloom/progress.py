@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -90,7 +90,7 @@ def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Bar]:
 
 def track(items: Iterable[T], label: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Iterate over ``items`` and show how far it is; ``total`` defaults to ``len(items)`` where it has one."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(total, label, unit) as bar:
         for item in items:

@@ -53,7 +53,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(cutouts):
     assert epoch(first, 0) == epoch(module(cutouts), 0)
     assert epoch(first, 0) != epoch(first, 1)
     assert epoch(first, 1) == epoch(module(cutouts), 1)
-    ids = sum(epoch(first, 0), [])
+    ids = [id for batch in epoch(first, 0) for id in batch]
     assert len(ids) == len(set(ids)) == 48, "each cutout once; the last batch of 2 is left out"
 
 

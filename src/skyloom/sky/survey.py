@@ -42,6 +42,16 @@ class Survey:
     image_name: str
     mask_name: str | None
 
+    def parameter(self) -> dict[str, Any]:
+        """What enters the id of a result: what pixels mean, not where files lie or how they are found."""
+        beam = None if self.beam_arcsec is None else list(self.beam_arcsec)
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "pixel_scale_arcsec": self.pixel_scale_arcsec,
+            "beam_arcsec": beam,
+        }
+
     @classmethod
     def from_mapping(cls, facts: Mapping[str, Any]) -> Self:
         """Build a survey from the keys of its YAML file.

@@ -14,7 +14,7 @@ from skyloom.progress import progress
 from skyloom.sky.image import Image, open_image
 from skyloom.sky.survey import Survey
 from skyloom.sky.windows import WindowStats, measure_windows
-from skyloom.step.images import ImageSet, ListedImage, open_images
+from skyloom.step.images import ImageSet, ListedImage, SurveyFacts, open_images
 from skyloom.store import Build, builds
 
 HEALPIX_LEVEL = 12  # nested cells of 0.86': coarser cells follow by dropping two bits per level
@@ -60,7 +60,7 @@ def cutouts(
     build: Build,
     *,
     images: ImageSet,
-    survey: Survey,
+    survey: SurveyFacts,
     strategy: Literal["sliding"],
     window_px: PositiveInt,
     overlap: Annotated[float, Field(ge=0, lt=1)],

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from skyloom.errors import InputError
 from skyloom.sky.survey import Survey, find_images
@@ -14,6 +16,9 @@ from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
 
 KIND = "images"
+
+SurveyFacts = Annotated[Survey, BeforeValidator(lambda v: v if isinstance(v, Survey) else Survey.from_mapping(v))]
+"""Type of the parameter ``survey`` of a step: the keys of ``conf/survey/<name>.yaml``."""
 
 
 @dataclass(frozen=True)

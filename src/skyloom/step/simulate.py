@@ -11,7 +11,7 @@ from skyloom.progress import progress
 from skyloom.sky.lotss_layout import mosaic_rng, source_rng, survey_layout
 from skyloom.sky.lotss_scene import render_mosaic, write_mosaic
 from skyloom.sky.lotss_sources import make_sources
-from skyloom.sky.survey import Survey
+from skyloom.step.images import SurveyFacts
 from skyloom.store import Build, builds
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -21,7 +21,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 def simulate(
     build: Build,
     *,
-    survey: Survey,
+    survey: SurveyFacts,
     mosaics: PositiveInt,
     size_px: PositiveInt,
     sky_overlap: Fraction,

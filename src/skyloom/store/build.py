@@ -127,7 +127,7 @@ class Build:
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
         for leftover in [*self.path.rglob(f"{_TEMPORARY}*")]:
             _remove(leftover)
-        self._history = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
+        self._history: dict[str, Any] = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
         source = self.path / HISTORY_SO_FAR
         if source.exists():
             self._history = json.loads(source.read_text())

@@ -27,9 +27,8 @@ class Store:
     """
 
     def __init__(self, root: "str | Path | Store | None" = None) -> None:
-        if isinstance(root, Store):
-            root = root.root
-        self.root = Path(root or os.environ.get(ENVIRONMENT) or "store").expanduser().absolute()
+        given = root.root if isinstance(root, Store) else root
+        self.root: Path = Path(given or os.environ.get(ENVIRONMENT) or "store").expanduser().absolute()
         self.names = Names(self.root / "names")
 
     def path(self, kind: str, id: str) -> Path:
