@@ -45,6 +45,9 @@ def launch(main: Callable[[], None]) -> None:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_one_line(error))
+    except BrokenPipeError:  # the reader of --help | head has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)

@@ -82,7 +82,8 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
     """
     survey: Survey = parameters["survey"]
     artifact = None
-    if isinstance(value, Artifact) or (isinstance(value, str) and not _looks_like_path(value)):
+    is_text = isinstance(value, str)
+    if isinstance(value, Artifact) or (is_text and (store.names.get(value) or not _looks_like_path(value))):
         artifact = store.open(value, KIND)
     elif isinstance(value, str | Path) and (Path(value) / "manifest.json").exists():
         artifact = store.open(str(Path(value).absolute()), KIND)

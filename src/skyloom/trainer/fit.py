@@ -66,6 +66,7 @@ def fit(
     batches.prepare_data()
     batches.setup("fit")
     loader = EpochLoader(batches.train_dataloader())
+    batches_per_epoch = min(len(loader), options.limit_train_batches or len(loader))
     last = build.path / CHECKPOINT
     if not last.exists():
         record.cut(0)
@@ -89,7 +90,7 @@ def fit(
             accumulate_grad_batches=options.accumulate_grad_batches,
             gradient_clip_val=options.gradient_clip_val,
             limit_train_batches=options.limit_train_batches,
-            log_every_n_steps=min(options.log_every_n_steps, len(loader)),  # at least one row per epoch
+            log_every_n_steps=min(options.log_every_n_steps, batches_per_epoch),  # at least one row per epoch
             deterministic=options.deterministic,
             logger=[record, *others],
             callbacks=[StepSeed(seed), FiniteLoss(), *shown, resume],
@@ -99,7 +100,7 @@ def fit(
             default_root_dir=build.path,
         )
         where = f"{trainer.strategy.root_device}, {trainer.precision}"
-        log.info("fitting %s on %s, %d batches per epoch", type(module).__name__, where, len(loader))
+        log.info("fitting %s on %s, %d batches per epoch", type(module).__name__, where, batches_per_epoch)
         try:
             trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
         except torch.OutOfMemoryError as error:
