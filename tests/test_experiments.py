@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from make.survey import sky, write_image
 
 import skyloom
+from make.survey import sky, write_image
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "experiment").glob("*.yaml"))
 
