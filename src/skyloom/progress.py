@@ -43,13 +43,14 @@ class _QuietBar:
 
     def line(self, now: float) -> str:
         elapsed = max(now - self.start, 1e-9)
-        rate = self.done / elapsed
+        scale, unit = (1e6, "MB") if self.unit == "bytes" else (1, self.unit)
+        done, rate = round(self.done / scale), self.done / scale / elapsed
         if not self.total:
-            return f"{self.label}: {self.done} {self.unit} in {_clock(elapsed)}, {rate:.4g} {self.unit}/s"
-        left = _clock((self.total - self.done) / rate) if rate > 0 else "?"
+            return f"{self.label}: {done} {unit} in {_clock(elapsed)}, {rate:.4g} {unit}/s"
+        left = _clock((self.total - self.done) / scale / rate) if rate > 0 else "?"
         return (
-            f"{self.label}: {self.done}/{self.total} {self.unit} ({100 * self.done / self.total:.0f} %), "
-            f"{rate:.4g} {self.unit}/s, {left} left"
+            f"{self.label}: {done}/{round(self.total / scale)} {unit} ({100 * self.done / self.total:.0f} %), "
+            f"{rate:.4g} {unit}/s, {left} left"
         )
 
 
@@ -64,7 +65,7 @@ def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Bar]:
     label
         What is being done, shown in front of the numbers.
     unit
-        What is counted (``windows``, ``images``).
+        What is counted (``windows``, ``images``); ``bytes`` are shown in MB or GB.
 
     Yields
     ------
@@ -75,7 +76,16 @@ def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Bar]:
         yield _QuietBar(total, label, unit)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -83,7 +93,8 @@ def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Bar]:
             speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
             return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), Rate())
+    columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as rich_progress:
         yield _RichBar(rich_progress, rich_progress.add_task(label, total=total))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyloom.errors import StoreError
 from skyloom.store.fingerprint import sha256_file
+from skyloom.store.ids import Request
 
 if TYPE_CHECKING:
     import polars as pl
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+NEEDED = {"kind", "id", "digest", "step", "version", "parameters", "inputs", "counts", "notes", "files"}
 HISTORY = "build.json"  # when, where and how long: the only file that differs between two builds of one request
 
 
@@ -37,10 +39,14 @@ class Artifact:
             raise StoreError(f"{self.path} is not an artifact: it has no {MANIFEST}") from error
         except (OSError, ValueError) as error:
             raise StoreError(f"{source} cannot be read ({error}); delete the folder and make it again") from error
+        if not isinstance(self.manifest, dict):
+            raise StoreError(f"{source} holds no mapping, so it is no manifest; delete the folder and make it again")
         if self.manifest.get("schema", 0) > SCHEMA:
             raise StoreError(
                 f"{source} has schema {self.manifest['schema']}, this skyloom knows up to {SCHEMA}; update skyloom"
             )
+        if absent := sorted(NEEDED - self.manifest.keys()):
+            raise StoreError(f"{source} lacks {', '.join(absent)}; delete the folder and make it again")
 
     @property
     def id(self) -> str:
@@ -134,7 +140,7 @@ class Artifact:
         return Table(columns)
 
     def verify(self) -> list[str]:
-        """Check every file against the manifest.
+        """Check every file against the manifest, and what the manifest says was asked for against the id.
 
         Returns
         -------
@@ -142,6 +148,13 @@ class Artifact:
             One line per problem; empty when all is well.
         """
         problems = []
+        said = self.manifest
+        request = Request(said["kind"], said["step"], said["version"], said["parameters"], said["inputs"])
+        if (request.digest(), request.id) != (said["digest"], said["id"]):
+            problems.append(
+                f"{self.path / MANIFEST} asks for {request.kind} {request.id}, not {said['id']}; "
+                "its step, version, parameters or inputs were edited"
+            )
         for name, entry in sorted(self.manifest["files"].items()):
             path = self.path / name
             if not path.exists():

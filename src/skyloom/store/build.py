@@ -1,26 +1,26 @@
 """An artifact in the making: a partial folder with resumable shards, renamed when it is whole."""
 
 import json
-import os
 import platform
-import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from skyloom.store import provenance
+from skyloom.store import parallel, provenance
 from skyloom.store.artifact import HISTORY, MANIFEST, SCHEMA, Artifact
+from skyloom.store.aside import TEMPORARY, remove, sync_entry, written_aside
 from skyloom.store.fingerprint import sha256_file
 from skyloom.store.ids import Request, plain
 
 SHARDS = ".shards"
 REQUEST = ".request.json"
 HISTORY_SO_FAR = ".history.json"
-_TEMPORARY = ".tmp-"
 MAX_EXAMPLES = 20  # names of dropped things kept per reason; a step with more writes them all to a table of its own
+
+T = TypeVar("T")
 
 
 class Build:
@@ -71,9 +71,47 @@ class Build:
         """
         final = self.path / SHARDS / key
         if not final.exists():
-            with self._aside(final) as temporary:
+            with written_aside(final) as temporary:
                 make(temporary)
         return final
+
+    def shards_in_parallel(
+        self,
+        tasks: Mapping[str, T],
+        make: Callable[[Path, T], None],
+        *,
+        workers: int,
+        done: Callable[[], None] = lambda: None,
+        describe: Callable[[T], str] = str,
+    ) -> list[Path]:
+        """Make many pieces in several processes; the pieces are the same whatever their number.
+
+        Parameters
+        ----------
+        tasks
+            By key what ``make`` needs for that piece; must be picklable. Pieces that are finished are not made again.
+        make
+            Called as ``make(path, task)`` like that of :meth:`shard`, in another process: a function of a module, not
+            one defined inside another.
+        workers
+            Number of processes; 1 works in this one, one piece after the other.
+        done
+            Called whenever one more piece is there.
+        describe
+            Name of a task for messages.
+
+        Returns
+        -------
+        list of Path
+            The pieces, in the order of ``tasks``.
+
+        Raises
+        ------
+        StoreError
+            A worker was killed (out of memory). What ``make`` raises is raised again, that of the first key if several
+            fail; pieces under way are finished before.
+        """
+        return parallel.make_pieces(self.path / SHARDS, tasks, make, workers=workers, done=done, describe=describe)
 
     def done(self, key: str) -> bool:
         """Whether the piece ``key`` is finished."""
@@ -82,7 +120,7 @@ class Build:
     def shards(self) -> list[Path]:
         """All finished pieces, in the order of their keys."""
         folder = self.path / SHARDS
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(_TEMPORARY)) if folder.exists() else []
+        return sorted(p for p in folder.iterdir() if not p.name.startswith(TEMPORARY)) if folder.exists() else []
 
     def scratch(self, name: str) -> Path:
         """A folder that survives an interruption and is removed at the end (checkpoints of a training run)."""
@@ -93,7 +131,7 @@ class Build:
     @contextmanager
     def write(self, name: str) -> Iterator[Path]:
         """Write a file (or folder) of the artifact: yields a temporary path that is renamed on success."""
-        with self._aside(self.path / name) as temporary:
+        with written_aside(self.path / name) as temporary:
             yield temporary
 
     def write_json(self, name: str, value: Any) -> None:
@@ -125,8 +163,8 @@ class Build:
     def prepare(self) -> int:
         """Create the folder or clear what an interrupted run left half-written; returns the pieces that remain."""
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        for leftover in [*self.path.rglob(f"{_TEMPORARY}*")]:
-            _remove(leftover)
+        for leftover in [*self.path.rglob(f"{TEMPORARY}*")]:
+            remove(leftover)
         self._history: dict[str, Any] = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
         source = self.path / HISTORY_SO_FAR
         if source.exists():
@@ -136,13 +174,14 @@ class Build:
         return len(self.shards())
 
     def finish(self, final: Path) -> Artifact:
-        """Write the manifest, put everything on disk and give the folder its final name."""
-        for name in (SHARDS, REQUEST, HISTORY_SO_FAR):
-            _remove(self.path / name)
+        """Write the manifest, put everything on disk and give the folder its final name.
+
+        The pieces stay until the manifest is written: whoever is killed while files are hashed loses nothing.
+        """
         files = {}
         for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
             name = path.relative_to(self.path).as_posix()
-            if name not in (MANIFEST, HISTORY):
+            if not name.startswith(f"{SHARDS}/") and name not in (MANIFEST, HISTORY, REQUEST, HISTORY_SO_FAR):
                 files[name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
         request = self.request
         manifest = {
@@ -171,12 +210,22 @@ class Build:
         }
         self.write_json(HISTORY, history)
         self.write_json(MANIFEST, manifest)
+        return self.move(final)
+
+    def whole(self) -> bool:
+        """Whether an interrupted run has written the manifest, so that only :meth:`move` is left to do."""
+        return (self.path / MANIFEST).exists()
+
+    def move(self, final: Path) -> Artifact:
+        """Remove the working material and give the folder its final name; may be killed and repeated at any moment."""
+        for path in (self.path / SHARDS, self.path / REQUEST, self.path / HISTORY_SO_FAR):
+            remove(path)
         for path in self.path.rglob("*"):
             if path.is_file():
                 path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)  # finished: nothing may change it
         final.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(final)
-        _sync(final.parent)
+        sync_entry(final.parent)
         return Artifact(final)
 
     def interrupted(self) -> None:
@@ -188,40 +237,8 @@ class Build:
             self._save_history()
 
     def _save_history(self) -> None:
-        with self._aside(self.path / HISTORY_SO_FAR) as temporary:
+        with written_aside(self.path / HISTORY_SO_FAR) as temporary:
             temporary.write_text(json.dumps(self._history))
-
-    @contextmanager
-    def _aside(self, final: Path) -> Iterator[Path]:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f"{_TEMPORARY}{os.getpid()}-{final.name}")
-        try:
-            yield temporary
-            _sync(temporary)
-            if final.is_dir():
-                shutil.rmtree(final)
-            temporary.replace(final)
-            _sync(final.parent)
-        finally:
-            _remove(temporary)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or a folder and all it holds, to disk."""
-    targets = [path] if path.is_file() else [path, *path.rglob("*")]
-    for target in targets:
-        handle = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _utc(seconds: float) -> str:

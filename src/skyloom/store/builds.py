@@ -123,6 +123,13 @@ def builds(
         kept = [p for n, p in signature.parameters.items() if n != "build"]
         call.__signature__ = signature.replace(parameters=kept + extra)  # type: ignore[attr-defined]
         call.step = body.__name__  # type: ignore[attr-defined]
+        call.check = lambda arguments: check_arguments(  # type: ignore[attr-defined]
+            body.__name__,
+            signature,
+            hints,
+            {key: value for key, value in arguments.items() if key not in ("store", "name", "dry_run")},
+            unchecked=set(resolvers),
+        )
         return call
 
     return decorate
@@ -186,6 +193,9 @@ def _build_once(store: Store, request: Request, body: Callable[[Build], None], s
 def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None:
     kind, id = build.request.kind, build.request.id
     try:
+        if build.whole():
+            build.move(store.path(kind, id))
+            return
         if pieces := build.prepare():
             _say(f"{kind} {id}: going on after {pieces} finished pieces")
         (build.path / REQUEST).write_bytes(canonical(build.request.__dict__))

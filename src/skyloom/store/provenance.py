@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGES = (
     "numpy", "scipy", "astropy", "polars", "h5py", "zarr", "torch", "torchvision", "lightning", "timm", "lightly",
-    "faiss-cpu", "faiss-gpu-cu12", "hydra-core",
+    "hydra-core",
 )  # fmt: skip
 
 

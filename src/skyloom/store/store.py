@@ -55,11 +55,25 @@ class Store:
         return (self.path(kind, id) / MANIFEST).exists()
 
     def __iter__(self) -> Iterator[Artifact]:
-        """All finished artifacts, by kind and id."""
+        """All finished artifacts, by kind and id; an unreadable manifest is an error."""
+        return map(Artifact, self.folders())
+
+    def folders(self) -> Iterator[Path]:
+        """Folders of all finished artifacts, by kind and id, also of those whose manifest cannot be read."""
         for kind in self._kinds():
             for folder in sorted((self.root / kind).iterdir()):
                 if (folder / MANIFEST).exists():
-                    yield Artifact(folder)
+                    yield folder
+
+    def readable(self, report: Callable[[StoreError], object]) -> list[Artifact]:
+        """All finished artifacts whose manifest can be read; ``report`` is called with the error of each other one."""
+        found = []
+        for folder in self.folders():
+            try:
+                found.append(Artifact(folder))
+            except StoreError as error:
+                report(error)
+        return found
 
     def open(self, reference: "str | Path | Artifact", kind: str | tuple[str, ...] | None = None) -> Artifact:
         """Open an artifact.

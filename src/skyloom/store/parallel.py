@@ -1,0 +1,110 @@
+"""Pieces of a build made by several processes: the same bytes as one after the other, and no orphans."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any, TypeVar
+
+from skyloom.errors import SkyloomError, StoreError
+from skyloom.store.aside import written_aside
+
+T = TypeVar("T")
+
+
+def make_pieces(
+    folder: Path,
+    tasks: Mapping[str, T],
+    make: Callable[[Path, T], None],
+    *,
+    workers: int,
+    done: Callable[[], None],
+    describe: Callable[[T], str],
+) -> list[Path]:
+    """Make the pieces that are missing; see :meth:`skyloom.store.build.Build.shards_in_parallel`."""
+    missing = []
+    for key in tasks:
+        if (folder / key).exists():
+            done()
+        else:
+            missing.append(key)
+    if workers == 1 or len(missing) <= 1:
+        for key in missing:
+            _named(key, describe(tasks[key]), lambda key=key: _make(folder / key, make, tasks[key]))  # type: ignore[misc]
+            done()
+    else:
+        _in_processes(folder, {key: tasks[key] for key in missing}, make, min(workers, len(missing)), done, describe)
+    return [folder / key for key in tasks]
+
+
+def _in_processes(
+    folder: Path,
+    tasks: Mapping[str, T],
+    make: Callable[[Path, T], None],
+    workers: int,
+    done: Callable[[], None],
+    describe: Callable[[T], str],
+) -> None:
+    # A forked process would inherit the locks of threads that it does not have; spawned ones start clean.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_die_with_parent)
+    keys: dict[Future[None], str] = {}
+    try:
+        for key, task in tasks.items():
+            keys[pool.submit(_make, folder / key, make, task)] = key
+        waiting = set(keys)
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            if any(future.exception() for future in finished):
+                pool.shutdown(cancel_futures=True)  # pieces under way are finished, not thrown away
+                break
+            for _ in finished:
+                done()
+    except BrokenProcessPool:
+        pass  # every future has it too, and is looked at below
+    finally:
+        pool.shutdown(cancel_futures=True)
+    failed = {key: future for future, key in keys.items() if not future.cancelled() and future.exception()}
+    broken = sorted(key for key, future in failed.items() if isinstance(future.exception(), BrokenProcessPool))
+    for key in sorted(set(failed) - set(broken)):
+        _named(key, describe(tasks[key]), failed[key].result)
+    if broken or len(keys) < len(tasks):
+        left = [key for key in tasks if not (folder / key).exists()]
+        names = ", ".join(describe(tasks[key]) for key in left[:workers])
+        raise StoreError(
+            f"a worker process was killed, most likely because memory ran out, while one of these was made: {names}; "
+            f"{len(tasks) - len(left)} of {len(tasks)} pieces are kept: give the same command again, with "
+            f"fewer than {workers} workers"
+        )
+
+
+def _make(final: Path, make: Callable[[Path, T], None], task: T) -> None:
+    with written_aside(final) as temporary:
+        make(temporary, task)
+
+
+def _named(key: str, name: str, call: Callable[[], Any]) -> None:
+    """Call, and let an unexpected error say at which piece it came up."""
+    try:
+        call()
+    except SkyloomError:
+        raise  # names its file
+    except Exception as error:
+        error.add_note(f"while making piece {key}: {name}")
+        raise
+
+
+def _die_with_parent() -> None:
+    """End this worker when the process that started it is gone: nobody else would, and it would go on writing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops the workers
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
