@@ -32,6 +32,11 @@ class Survey:
         ``folder``: an image is called after the folder that holds it; ``path``: after its path without the suffix.
     mask_name
         File name of the source mask beside each image; None: the survey ships none.
+    base_url
+        Address under which ``<image>/<file>`` can be downloaded; None: nobody has said.
+    image_list
+        Text file with the names of all images, one per line: its path, or a file of ``skyloom/data``; None: there
+        is none.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Survey:
     image_patterns: tuple[str, ...]
     image_name: str
     mask_name: str | None
+    base_url: str | None
+    image_list: str | None
 
     def parameter(self) -> dict[str, Any]:
         """What enters the id of a result: what pixels mean, not where files lie or how they are found."""
@@ -77,6 +84,8 @@ class Survey:
             image_patterns=_patterns(facts["image_patterns"]),
             image_name=_one_of("image_name", facts["image_name"], _IMAGE_NAMES),
             mask_name=None if facts["mask_name"] is None else _text("mask_name", facts["mask_name"]),
+            base_url=None if facts["base_url"] is None else _text("base_url", facts["base_url"]),
+            image_list=None if facts["image_list"] is None else _text("image_list", facts["image_list"]),
         )
 
 
