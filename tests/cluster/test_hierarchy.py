@@ -148,3 +148,37 @@ def test_finished_levels_of_other_features_are_refused():
         hierarchical_kmeans(features(600), LEVELS, seed=0, done=done)
     with pytest.raises(ConfigError, match="done holds 2 levels but only 1"):
         hierarchical_kmeans(features(500), LEVELS[:1], seed=0, done=done * 2)
+
+
+@pytest.mark.parametrize("resample", ["closest", "random"])
+def test_going_on_from_any_state_changes_no_bit(resample):
+    x, states, kept = features(300), [], []
+    options = {"seed": 5, "resample": resample, "weights": "counts"}
+    levels = [Level(20, 4, 2), Level(5, 2, 1)]
+    whole = hierarchical_kmeans(
+        x, levels, on_state=lambda state: states.append((state, list(kept))), on_level=lambda i, r: kept.append(r),
+        **options,
+    )  # fmt: skip
+    assert {(state.level, state.step) for state, _ in states} == {(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)}
+    for state, done in states:
+        assert equal(hierarchical_kmeans(x, levels, state=state, done=done, **options), whole)
+    # A state older than the last finished level says nothing about the next one.
+    assert equal(hierarchical_kmeans(x, levels, state=states[0][0], done=whole[:1], **options), whole)
+
+
+def test_weights_by_counts_draw_upper_centroids_to_where_the_images_are():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 0.1, (900, 2)), rng.normal(10, 0.1, (20, 2))]).astype(np.float32)
+    top = {
+        weights: hierarchical_kmeans(x, [Level(2, 1, 0), Level(1, 1, 0)], seed=0, weights=weights)[1].centroids[0]
+        for weights in ("none", "counts")
+    }
+    np.testing.assert_allclose(top["none"], 5, atol=0.2)
+    np.testing.assert_allclose(top["counts"], 10 * 20 / 920, atol=0.2)
+
+
+def test_upper_restarts_leave_level_1_alone_and_lower_the_inertia():
+    x = features(800)
+    once, often = (hierarchical_kmeans(x, [Level(60, 5, 1), Level(12, 3, 0)], seed=2, upper_restarts=n) for n in (1, 8))
+    assert equal(once[:1], often[:1])
+    assert np.sum(often[1].distance ** 2) <= np.sum(once[1].distance ** 2)

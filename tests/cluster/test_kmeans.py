@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import h5py
@@ -7,8 +10,10 @@ import torch
 import zarr
 
 from skyloom.cluster import assign, kmeans
-from skyloom.cluster.init import kmeans_plus_plus, random_rows
+from skyloom.cluster.init import kmeans_parallel, kmeans_plus_plus, random_rows
+from skyloom.cluster.kmeans import LloydState
 from skyloom.cluster.rows import BLOCK_ROWS, Rows
+from skyloom.cluster.work import workers
 from skyloom.errors import ConfigError, InputError
 
 
@@ -290,3 +295,104 @@ def test_bad_row_of_a_lazy_source_is_named_by_its_number(tmp_path):
 def test_centroids_of_other_features():
     with pytest.raises(InputError, match=r"shape \(K, 3\)"):
         assign(np.ones((4, 3)), np.ones((2, 5), np.float32))
+
+
+def test_parallel_start_is_nearly_as_good_as_greedy_and_better_than_random():
+    x, _ = mixture(classes=40, per_class=60, spread=0.5)
+
+    def start(method, seed):
+        return np.sum(assign(x, method(Rows(x), 40, np.random.default_rng(seed)))[1] ** 2)
+
+    mean = {m: np.mean([start(m, seed) for seed in range(8)]) for m in (kmeans_plus_plus, kmeans_parallel, random_rows)}
+    assert mean[kmeans_parallel] < 2 * mean[kmeans_plus_plus]
+    assert mean[kmeans_parallel] < 0.5 * mean[random_rows]
+
+
+def test_parallel_start_with_many_equal_rows():
+    x = np.repeat(np.random.default_rng(0).normal(size=(10, 4)), 50, axis=0)
+    assert kmeans(x, 10, rng=np.random.default_rng(0), init="kmeans||").inertia == 0
+    with pytest.raises(InputError, match="clusters=11 needs"):
+        kmeans(x, 11, rng=np.random.default_rng(0), init="kmeans||")
+
+
+def test_auto_start_depends_on_the_work_only(monkeypatch):
+    x, _ = mixture()
+    run = {"clusters": 8, "iterations": 2}
+    auto, greedy, parallel = (
+        kmeans(x, rng=np.random.default_rng(0), init=init, **run) for init in ("auto", "kmeans++", "kmeans||")
+    )
+    assert same(auto, greedy)
+    monkeypatch.setattr(sys.modules[LloydState.__module__], "GREEDY_UP_TO", 8 * len(x) - 1)
+    assert same(kmeans(x, rng=np.random.default_rng(0), init="auto", **run), parallel)
+
+
+def test_a_weight_of_two_is_a_row_given_twice():
+    x, _ = mixture(classes=3, per_class=20, spread=2.0)
+    weights = 1.0 + (np.arange(len(x)) % 2)
+    state = LloydState(x[:3].copy(), 0, np.inf)
+    run = {"clusters": 3, "rng": np.random.default_rng(0), "iterations": 4, "tolerance": 0, "state": state}
+    weighted = kmeans(x, weights=weights, **run)
+    twice = kmeans(np.repeat(x, weights.astype(int), axis=0), **run)
+    np.testing.assert_allclose(weighted.centroids, twice.centroids, rtol=1e-5)
+    assert weighted.inertia == pytest.approx(twice.inertia, rel=1e-6)
+    assert not np.allclose(weighted.centroids, kmeans(x, **run).centroids)
+    with pytest.raises(ConfigError, match="weights must be 60 positive numbers"):
+        kmeans(x, weights=np.zeros(60), **run)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_going_on_from_any_iteration_changes_no_bit(metric):
+    x = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    states = []
+    run = {"clusters": 30, "metric": metric, "tolerance": 0}
+    whole = kmeans(x, rng=np.random.default_rng(0), on_iteration=states.append, **run)
+    assert len(states) == whole.iterations + 1
+    for state in states:
+        assert same(kmeans(x, rng=np.random.default_rng(99), state=state, **run), whole)
+
+
+@pytest.mark.parametrize("init", ["kmeans++", "kmeans||"])
+def test_the_number_of_threads_changes_no_bit(init):
+    x = np.random.default_rng(0).normal(size=(3 * BLOCK_ROWS + 5, 16)).astype(np.float32)
+    found = []
+    for threads in (1, 4):
+        with workers(threads):
+            found.append(kmeans(x, 20, rng=np.random.default_rng(0), iterations=3, init=init))
+    assert same(*found)
+
+
+def test_torch_finds_the_same_clusters():
+    x, _ = mixture(classes=12)
+    a, b = (kmeans(x, 12, rng=np.random.default_rng(0), backend=backend) for backend in ("numpy", "torch"))
+    np.testing.assert_array_equal(a.assignment, b.assignment)
+    with pytest.raises(ConfigError, match="backend=cupy is not known"):
+        kmeans(x, 2, rng=np.random.default_rng(0), backend="cupy")
+
+
+def test_a_memory_budget_changes_no_bit_and_is_kept(tmp_path):
+    x = np.random.default_rng(0).normal(size=(BLOCK_ROWS + 500, 4)).astype(np.float32)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        stored = file.create_dataset("features", data=x)
+        small, large = Rows(stored, memory_bytes=x.nbytes), Rows(stored, memory_bytes=2 * x.nbytes)
+        assert (small.in_memory, large.in_memory) == (False, True)
+        chosen = np.arange(0, len(x), 2)
+        picked = [rows.subset(chosen) for rows in (Rows(stored, memory_bytes=1000), small, large)]
+        assert [rows.in_memory for rows in picked] == [False, True, True]
+        runs = [kmeans(rows, 5, rng=np.random.default_rng(0), iterations=2) for rows in picked]
+    assert same(runs[0], runs[1])
+    assert same(runs[0], runs[2])
+
+
+def test_blas_is_held_to_one_thread_so_that_other_settings_change_no_bit(tmp_path):
+    code = (
+        "import numpy as np, hashlib; from skyloom.cluster import kmeans\n"
+        "x = np.random.default_rng(0).normal(size=(9000, 64)).astype('f4')\n"
+        "r = kmeans(x, 100, rng=np.random.default_rng(1), iterations=2)\n"
+        "print(hashlib.sha256(r.centroids.tobytes() + r.assignment.tobytes()).hexdigest())"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": threads},
+                       capture_output=True, text=True, check=True).stdout
+        for threads in ("1", "2")
+    ]  # fmt: skip
+    assert found[0] == found[1]

@@ -7,14 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skyloom.cluster.kmeans import check_clusters, check_run, kmeans, nearest_without_empty
+from skyloom.cluster.assign import Backend
+from skyloom.cluster.kmeans import Init, LloydState, check_clusters, check_run, kmeans, nearest_without_empty
 from skyloom.cluster.members import first_of_each, group, shuffle
 from skyloom.cluster.rows import Metric, Rows
+from skyloom.cluster.work import workers
 from skyloom.errors import ConfigError, InputError, unknown_choice
 from skyloom.progress import progress
 
 Resample = Literal["closest", "random"]
 RESAMPLE = ("closest", "random")
+Weights = Literal["none", "counts"]
+WEIGHTS = ("none", "counts")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,28 @@ class LevelResult:
     distance: np.ndarray
 
 
+@dataclass(frozen=True)
+class LevelState:
+    """Where an unfinished level stands.
+
+    Attributes
+    ----------
+    level
+        Its number, from 1.
+    step
+        0 for the k-means on all items, then the number of the resampling.
+    last
+        (K, D) float32 centroids of the step before; None in step 0.
+    lloyd
+        State of the step's k-means.
+    """
+
+    level: int
+    step: int
+    last: np.ndarray | None
+    lloyd: LloydState
+
+
 def hierarchical_kmeans(
     x: Any,
     levels: Sequence[Level],
@@ -76,8 +102,15 @@ def hierarchical_kmeans(
     tolerance: float = 1e-4,
     metric: Metric = "l2",
     resample: Resample = "closest",
+    init: Init = "auto",
+    upper_restarts: int = 1,
+    weights: Weights = "none",
+    backend: Backend = "numpy",
+    memory_bytes: int = 0,
     on_level: Callable[[int, LevelResult], None] | None = None,
     done: Sequence[LevelResult] = (),
+    on_state: Callable[[LevelState], None] | None = None,
+    state: LevelState | None = None,
 ) -> list[LevelResult]:
     """Cluster in levels, each with resampling, so that clusters cover the data evenly and not by density.
 
@@ -100,10 +133,26 @@ def hierarchical_kmeans(
     resample
         Which members a cluster gives: the ``closest`` to its centroid, or ``random`` ones without replacement. A
         cluster with fewer than ``sample_size`` gives all.
+    init, backend
+        As for :func:`skyloom.cluster.kmeans.kmeans`.
+    upper_restarts
+        Starts of each k-means above level 1, of which the one with the lowest inertia is kept; they cost little, since
+        there are only centroids to cluster.
+    weights
+        Above level 1: ``none`` counts all centroids the same, as the paper does; ``counts`` weights each by the number
+        of images below it.
+    memory_bytes
+        Lazy features, and resampled sets of them, are held in memory only when they fit into this, see
+        :class:`skyloom.cluster.rows.Rows`; no effect on results.
     on_level
         Called as ``on_level(number, result)`` when a level is finished, counted from 1; the caller stores it.
     done
         Results of the first levels, from an earlier run with the same arguments; work starts above them.
+    on_state
+        Called before every assignment of a k-means with all that is needed to go on from there; the caller stores it
+        as often as it likes.
+    state
+        Go on from here, in the level above ``done``; of another level it is ignored.
 
     Returns
     -------
@@ -127,19 +176,34 @@ def hierarchical_kmeans(
     if seed < 0:
         raise ConfigError(f"seed must not be negative, found {seed}; use 0 or any positive number")
     check_run(iterations, tolerance)
-    images = Rows(x, metric)
+    if weights not in WEIGHTS:
+        raise unknown_choice("weights", weights, WEIGHTS)
+    images = Rows(x, metric, memory_bytes=memory_bytes)
     _check_levels(levels, len(images))
     _check_done(done, levels, images)
     results = list(done)
     with progress(sum(level.resamples + 1 for level in levels[len(done) :]), "clustering", "k-means") as bar:
         for number, level in enumerate(levels[len(done) :], start=len(done) + 1):
             rows = Rows(results[-1].centroids, metric) if results else images
+            mass = _images_below(results) if results and weights == "counts" else None
             found: LevelResult | None = None
-            for step in range(level.resamples + 1):  # step 0 sees all items
+            last: np.ndarray | None = None  # centroids of the step before, as its k-means left them
+            first, lloyd = 0, None
+            if state is not None and state.level == number:
+                first, last, lloyd = state.step, state.last, state.lloyd
+                found = None if last is None else _level_result(rows, last, backend)
+                bar.advance(first)
+            for step in range(first, level.resamples + 1):  # step 0 sees all items
                 rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, step)))
-                subset = rows if found is None else rows.subset(_resampled(found, level.sample_size, resample, rng))
-                run = kmeans(subset, level.clusters, rng=rng, iterations=iterations, tolerance=tolerance, metric=metric)
-                found = _level_result(rows, run.centroids)
+                chosen = slice(None) if found is None else _resampled(found, level.sample_size, resample, rng)
+                run = kmeans(
+                    rows if isinstance(chosen, slice) else rows.subset(chosen), level.clusters, rng=rng,
+                    iterations=iterations, tolerance=tolerance, restarts=upper_restarts if results else 1,
+                    metric=metric, init=init, weights=None if mass is None else mass[chosen], backend=backend,
+                    state=lloyd, on_iteration=_teller(on_state, number, step, last),
+                )  # fmt: skip
+                last, lloyd = run.centroids, None
+                found = _level_result(rows, last, backend)
                 bar.advance()
             assert found is not None  # step 0 always runs
             results.append(found)
@@ -155,9 +219,23 @@ def _resampled(found: LevelResult, sample_size: int, resample: Resample, rng: np
     return np.sort(first_of_each(found.indptr, order, sample_size))
 
 
-def _level_result(rows: Rows, centroids: np.ndarray) -> LevelResult:
+def _teller(
+    on_state: Callable[[LevelState], None] | None, level: int, step: int, last: np.ndarray | None
+) -> Callable[[LloydState], None] | None:
+    return None if on_state is None else lambda lloyd: on_state(LevelState(level, step, last, lloyd))
+
+
+def _images_below(results: Sequence[LevelResult]) -> np.ndarray:
+    counts = np.diff(results[0].indptr)
+    for result in results[1:]:
+        counts = np.bincount(result.assignment, weights=counts, minlength=len(result.centroids))
+    return counts.astype(np.float64)
+
+
+def _level_result(rows: Rows, centroids: np.ndarray, backend: Backend) -> LevelResult:
     centroids = centroids.copy()
-    assignment, squared, _ = nearest_without_empty(rows, centroids)
+    with workers():
+        assignment, squared, _ = nearest_without_empty(rows, centroids, backend=backend)
     distance = np.sqrt(squared)
     indptr, indices = group(assignment, len(centroids), distance)
     return LevelResult(centroids, assignment, indptr, indices, distance[indices])

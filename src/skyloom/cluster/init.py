@@ -1,19 +1,25 @@
-"""Where k-means starts: greedy k-means++ or random rows."""
+"""Where k-means starts: greedy k-means++, k-means|| or random rows."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from skyloom.cluster.assign import nearest
 from skyloom.cluster.rows import Rows
+from skyloom.cluster.work import ordered
 from skyloom.errors import InputError
 
+_ROUNDS = 5  # passes of k-means||, as in section 5 of its paper
 
-def random_rows(rows: Rows, clusters: int, rng: np.random.Generator) -> np.ndarray:
+
+def random_rows(rows: Rows, clusters: int, rng: np.random.Generator, _weights: np.ndarray | None = None) -> np.ndarray:
     """Draw ``clusters`` different rows uniformly: (clusters, D) float32."""
     return rows.take(rng.choice(len(rows), size=clusters, replace=False))
 
 
-def kmeans_plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> np.ndarray:
+def kmeans_plus_plus(
+    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Draw start centroids by greedy k-means++.
 
     The first is a uniformly random row. For each further one, ``2 + floor(ln clusters)`` candidates are drawn with a
@@ -28,6 +34,8 @@ def kmeans_plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> np.
         Between 1 and N.
     rng
         Source of all randomness.
+    weights
+        (N,) positive, how much each row counts; None counts all the same.
 
     Returns
     -------
@@ -45,25 +53,75 @@ def kmeans_plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> np.
     choice among several candidates, their section 5.
     """
     candidates = 2 + int(np.log(clusters))
-    source = _Potential(rows)
+    source = _Potential(rows, weights)
     chosen = np.empty((clusters, rows.shape[1]), dtype=np.float32)
-    nearest = np.full(len(rows), np.inf, dtype=np.float32)
-    pick = np.array([rng.integers(len(rows))])
+    squared = np.full(len(rows), np.inf, dtype=np.float32)
+    if weights is None:
+        pick = np.array([rng.integers(len(rows))])
+    else:
+        pick = np.array([rng.choice(len(rows), p=weights / weights.sum())])
     for i in range(clusters):
         if i > 0:
-            cumulative = np.cumsum(nearest, dtype=np.float64)
+            cumulative = np.cumsum(squared if weights is None else squared * weights, dtype=np.float64)
             if cumulative[-1] <= 0:
                 raise too_few_distinct(clusters)
             # side="right" skips rows of probability 0, which are the centroids so far and their duplicates
             pick = np.searchsorted(cumulative, rng.random(candidates) * cumulative[-1], side="right")
             pick = np.minimum(pick, len(rows) - 1)
         trial = rows.take(pick)
-        distance, potential = source.capped(trial, nearest)
+        distance, potential = source.capped(trial, squared)
         best = int(np.argmin(potential))
         chosen[i] = trial[best]
-        nearest = distance[best]
-        nearest[pick[best]] = 0
+        squared = distance[best]
+        squared[pick[best]] = 0
     return chosen
+
+
+def kmeans_parallel(
+    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw start centroids by k-means||: a handful of passes over the rows instead of one per centroid.
+
+    From one uniformly random row on, each of five rounds takes every row with the probability
+    ``clusters / 2`` x its share of the sum of squared distances to the candidates so far, about ``clusters / 2`` rows.
+    The candidates, about ``2.5 clusters``, are then weighted by the number of rows nearest to each, and greedy
+    k-means++ chooses among them. Where the rounds found fewer candidates than ``clusters`` (many equal rows), greedy
+    k-means++ on all rows is used instead.
+
+    Notes
+    -----
+    Bahmani, Moseley, Vattani, Kumar and Vassilvitskii 2012, "Scalable k-means++", algorithm 2, with l = k / 2 and
+    r = 5; their section 5 finds rounds times l above k sufficient.
+    """
+    factor = np.ones(len(rows)) if weights is None else weights
+    first = int(rng.integers(len(rows)))
+    chosen = [np.array([first])]
+    owner = np.zeros(len(rows), dtype=np.int64)
+    squared = np.full(len(rows), np.inf, dtype=np.float32)
+    known = 0
+    for round_number in range(_ROUNDS + 1):
+        fresh = chosen[-1]
+        if len(fresh):
+            index, distance, _ = nearest(rows, rows.take(fresh), with_sums=False)
+            nearer = distance < squared
+            owner[nearer] = known + index[nearer]
+            squared[nearer] = distance[nearer]
+            known += len(fresh)
+        if round_number == _ROUNDS:
+            break
+        cost = squared * factor
+        total = cost.sum(dtype=np.float64)
+        if total <= 0:
+            break
+        chosen.append(np.flatnonzero(rng.random(len(rows)) < clusters / 2 * cost / total))
+    candidates = np.concatenate(chosen)
+    if len(candidates) < clusters:
+        return kmeans_plus_plus(rows, clusters, rng, weights)
+    mass = np.bincount(owner, weights=factor, minlength=len(candidates))
+    used = np.flatnonzero(mass > 0)  # of equal candidates one owns all rows
+    if len(used) < clusters:
+        return kmeans_plus_plus(rows, clusters, rng, weights)
+    return kmeans_plus_plus(rows.subset(candidates[used]), clusters, rng, mass[used])
 
 
 def too_few_distinct(clusters: int) -> InputError:
@@ -82,8 +140,8 @@ class _Potential:
     which is the fastest layout for a product with few candidates.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, weights: np.ndarray | None = None) -> None:
+        self._rows, self._weights = rows, weights
         total = np.zeros(rows.shape[1])
         for _, block in rows.blocks():
             total += block.sum(axis=0, dtype=np.float64)
@@ -113,11 +171,16 @@ class _Potential:
         weights = np.concatenate([-2 * centred, np.ones_like(norms), norms], axis=1)
         distance = np.empty((len(candidates), len(self._rows)), dtype=np.float32)
         potential = np.zeros(len(candidates))
-        for first, columns in self._kept or self._prepared():
+
+        def one(piece: tuple[int, np.ndarray]) -> np.ndarray:
+            first, columns = piece
             span = slice(first, first + columns.shape[1])
             part = weights @ columns
             np.maximum(part, 0, out=part)
             np.minimum(part, cap[span], out=part)
             distance[:, span] = part
-            potential += part.sum(axis=1)
+            return part.sum(axis=1) if self._weights is None else part @ self._weights[span]
+
+        for part in ordered(one, self._kept or self._prepared()):
+            potential += part
         return distance, potential

@@ -1,17 +1,39 @@
 """k-means on all rows: seeded, with float64 sums, an early stop and no empty cluster."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from skyloom.cluster.assign import cluster_sums, nearest, squared_distance
-from skyloom.cluster.init import kmeans_plus_plus, random_rows, too_few_distinct
+from skyloom.cluster.assign import BACKENDS, Backend, cluster_sums, nearest, squared_distance
+from skyloom.cluster.init import kmeans_parallel, kmeans_plus_plus, random_rows, too_few_distinct
 from skyloom.cluster.rows import Metric, Rows, as_rows
+from skyloom.cluster.work import workers
 from skyloom.errors import ConfigError, unknown_choice
 
-Init = Literal["kmeans++", "random"]
-_INITS = {"kmeans++": kmeans_plus_plus, "random": random_rows}
+Init = Literal["auto", "kmeans++", "kmeans||", "random"]
+_INITS = {"kmeans++": kmeans_plus_plus, "kmeans||": kmeans_parallel, "random": random_rows}
+GREEDY_UP_TO = 10**9  # rows x clusters, about a minute of greedy k-means++ at 64 dimensions on two cores
+
+
+@dataclass(frozen=True)
+class LloydState:
+    """Where an unfinished k-means stands; going on from it gives the result of an uninterrupted one, bit for bit.
+
+    Attributes
+    ----------
+    centroids
+        (K, D) float32, before the next assignment.
+    moved
+        How often they were moved.
+    previous
+        Inertia of the last assignment, infinite before the first.
+    """
+
+    centroids: np.ndarray
+    moved: int
+    previous: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,11 @@ def kmeans(
     tolerance: float = 1e-4,
     restarts: int = 1,
     metric: Metric = "l2",
-    init: Init = "kmeans++",
+    init: Init = "auto",
+    weights: np.ndarray | None = None,
+    backend: Backend = "numpy",
+    state: LloydState | None = None,
+    on_iteration: Callable[[LloydState], None] | None = None,
 ) -> KMeansResult:
     """Cluster all rows with Lloyd's algorithm (Lloyd 1982); nothing is sub-sampled.
 
@@ -63,8 +89,8 @@ def kmeans(
     clusters
         Number of clusters K, 1 <= K <= N.
     rng
-        Source of all randomness; the same generator state gives the same result on the same machine with the same
-        number of BLAS threads, bit for bit and whatever the size of the reads.
+        Source of all randomness; the same generator state gives the same result on the same kind of machine, bit for
+        bit, whatever the number of threads and the size of the reads.
     iterations
         Most moves of the centroids, at least 1.
     tolerance
@@ -74,7 +100,17 @@ def kmeans(
     metric
         ``l2``, or ``cosine``: spherical k-means (Dhillon and Modha 2001) on rows scaled to unit length.
     init
-        ``kmeans++`` (greedy) or ``random`` rows.
+        ``kmeans++`` (greedy), ``kmeans||``, ``random`` rows, or ``auto``: ``kmeans++`` while rows times clusters is at
+        most 1e9, ``kmeans||`` above, where a pass over the rows per centroid would dominate everything.
+    weights
+        (N,) positive, how much each row counts in the centroids and the inertia; None counts all the same.
+    backend
+        What multiplies rows with centroids: ``numpy``, or ``torch``, on a CUDA device where there is one. They may
+        round differently and so decide near-ties differently.
+    state
+        Go on from here instead of starting; for a single start only.
+    on_iteration
+        Called with the state before every assignment, when there is a single start.
 
     Returns
     -------
@@ -87,18 +123,27 @@ def kmeans(
     InputError
         Features that are not finite, zero rows with ``cosine``, or fewer different rows than clusters.
     """
-    if init not in _INITS:
-        raise unknown_choice("init", init, _INITS)
-    if restarts < 1:
+    if init not in (*_INITS, "auto"):
+        raise unknown_choice("init", init, (*_INITS, "auto"))
+    if restarts < 1 or (state is not None and restarts > 1):
         raise ConfigError(f"restarts must be at least 1, found {restarts}; use 1 for a single start")
     check_run(iterations, tolerance)
+    if backend not in BACKENDS:
+        raise unknown_choice("backend", backend, BACKENDS)
     rows = as_rows(x, metric)
     check_clusters(clusters, len(rows))
+    if weights is not None:
+        weights = _checked_weights(weights, len(rows))
+    if init == "auto":
+        init = "kmeans++" if len(rows) * clusters <= GREEDY_UP_TO else "kmeans||"
     best: KMeansResult | None = None
-    for _ in range(restarts):
-        result = _lloyd(rows, _INITS[init](rows, clusters, rng), iterations, tolerance)
-        if best is None or result.inertia < best.inertia:
-            best = result
+    with workers():
+        for _ in range(restarts):
+            start = state or LloydState(_INITS[init](rows, clusters, rng, weights), 0, np.inf)
+            tell = on_iteration if restarts == 1 else None
+            result = _lloyd(rows, start, iterations, tolerance, weights, backend, tell)
+            if best is None or result.inertia < best.inertia:
+                best = result
     assert best is not None  # restarts >= 1
     return best
 
@@ -121,7 +166,9 @@ def check_clusters(clusters: int, rows: int) -> None:
         raise ConfigError(f"clusters={clusters} is more than the {rows} rows to cluster; ask for at most {rows}")
 
 
-def nearest_without_empty(rows: Rows, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nearest_without_empty(
+    rows: Rows, centroids: np.ndarray, weights: np.ndarray | None = None, backend: Backend = "numpy"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Assign all rows and re-seed empty clusters, see :func:`kmeans`; ``centroids`` is changed in place for these.
 
     Returns
@@ -132,7 +179,7 @@ def nearest_without_empty(rows: Rows, centroids: np.ndarray) -> tuple[np.ndarray
     sums : (K, D) float64
         Sum of the rows of each cluster.
     """
-    index, squared, sums = nearest(rows, centroids)
+    index, squared, sums = nearest(rows, centroids, weights=weights, backend=backend)
     counts = np.bincount(index, minlength=len(centroids))
     if counts.all():
         assert sums is not None  # they were asked for
@@ -151,23 +198,40 @@ def nearest_without_empty(rows: Rows, centroids: np.ndarray) -> tuple[np.ndarray
             index[span][nearer] = slot
             squared[span][nearer] = trial[nearer]
         counts = np.bincount(index, minlength=len(centroids))
-    return index, squared, cluster_sums(rows, index, len(centroids))
+    return index, squared, cluster_sums(rows, index, len(centroids), weights)
 
 
-def _lloyd(rows: Rows, centroids: np.ndarray, iterations: int, tolerance: float) -> KMeansResult:
-    previous = np.inf
-    for moved in range(iterations + 1):
-        index, squared, sums = nearest_without_empty(rows, centroids)
-        inertia = float(squared.sum(dtype=np.float64))
+def _checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (rows,) or not np.isfinite(weights).all() or not (weights > 0).all():
+        raise ConfigError(f"weights must be {rows} positive numbers, one per row, found shape {weights.shape}")
+    return weights
+
+
+def _lloyd(
+    rows: Rows,
+    start: LloydState,
+    iterations: int,
+    tolerance: float,
+    weights: np.ndarray | None,
+    backend: Backend,
+    on_iteration: Callable[[LloydState], None] | None,
+) -> KMeansResult:
+    centroids, previous = start.centroids.copy(), start.previous
+    for moved in range(start.moved, iterations + 1):
+        if on_iteration is not None:
+            on_iteration(LloydState(centroids, moved, previous))
+        index, squared, sums = nearest_without_empty(rows, centroids, weights, backend)
+        inertia = float((squared if weights is None else squared * weights).sum(dtype=np.float64))
         if moved == iterations or (moved > 0 and previous - inertia <= tolerance * previous):
             break
         previous = inertia
-        centroids = _centres(sums, index, centroids, rows.metric)
+        centroids = _centres(sums, np.bincount(index, weights, len(sums)), centroids, rows.metric)
     return KMeansResult(centroids, index, np.sqrt(squared), inertia, moved)
 
 
-def _centres(sums: np.ndarray, index: np.ndarray, previous: np.ndarray, metric: Metric) -> np.ndarray:
-    means = sums / np.bincount(index, minlength=len(sums))[:, None]
+def _centres(sums: np.ndarray, mass: np.ndarray, previous: np.ndarray, metric: Metric) -> np.ndarray:
+    means = sums / mass[:, None]
     if metric == "cosine":
         length = np.linalg.norm(means, axis=1, keepdims=True)
         # Members that cancel out leave no direction; any centroid serves them equally well, so the old one stays.

@@ -12,6 +12,42 @@ METRICS = ("l2", "cosine")
 # All arithmetic runs on this grid of rows, counted from row 0, whatever number of rows is read at once. Sums are
 # therefore added in the same order and a result does not depend on the size of the reads.
 BLOCK_ROWS = 8192
+_USUAL_BYTES = 10**9
+_FEW = 2000  # so many single rows are picked one by one; more are cheaper by reading all there is between them
+
+
+class Picked:
+    """Some rows of a lazy (N, D) source, themselves a lazy source.
+
+    Parameters
+    ----------
+    source
+        As for :class:`Rows`.
+    indices
+        (M,) increasing row numbers.
+    """
+
+    def __init__(self, source: Any, indices: np.ndarray) -> None:
+        self._source, self._indices = source, indices
+        self.shape = (len(indices), int(source.shape[1]))
+        self.dtype = source.dtype
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        return _pick(self._source, self._indices[key])
+
+
+def _pick(source: Any, indices: np.ndarray) -> np.ndarray:
+    """Rows of a lazy source at increasing indices."""
+    if len(indices) <= _FEW or isinstance(source, np.memmap | Picked):
+        return np.asarray(source[indices])
+    found = np.empty((len(indices), source.shape[1]), dtype=source.dtype)
+    start = 0
+    while start < len(indices):
+        first = int(indices[start])
+        stop = int(np.searchsorted(indices, first + BLOCK_ROWS))
+        found[start:stop] = source[first : int(indices[stop - 1]) + 1][indices[start:stop] - first]
+        start = stop
+    return found
 
 
 class Rows:
@@ -27,7 +63,11 @@ class Rows:
     metric
         ``cosine`` scales every row to unit length, ``l2`` leaves it as it is.
     read_rows
-        Rows read from a lazy source at once, rounded up to a multiple of ``BLOCK_ROWS``. It has no effect on results.
+        Rows read from a lazy source at once, rounded up to a multiple of ``BLOCK_ROWS``; None reads 1/16 of
+        ``memory_bytes``. It has no effect on results.
+    memory_bytes
+        A lazy source is held in memory when twice its size in float32 fits into this; it has no effect on results.
+        0 never holds it.
     check
         Look at every value once. Only rows that come from another ``Rows`` may skip this.
 
@@ -40,10 +80,11 @@ class Rows:
         Unknown metric, or ``read_rows`` below 1.
     """
 
-    def __init__(self, source: Any, metric: Metric = "l2", *, read_rows: int = 65536, check: bool = True) -> None:
+    def __init__(self, source: Any, metric: Metric = "l2", *, read_rows: int | None = None,
+                 memory_bytes: int = 0, check: bool = True) -> None:  # fmt: skip
         if metric not in METRICS:
             raise unknown_choice("metric", metric, METRICS)
-        if read_rows < 1:
+        if read_rows is not None and read_rows < 1:
             raise ConfigError(f"read_rows must be at least 1, found {read_rows}; give the rows to read at once")
         # Only numpy's own dtype marks a lazy array; a torch tensor, for one, is already in memory.
         stored = not isinstance(source, np.ndarray) and isinstance(getattr(source, "dtype", None), np.dtype)
@@ -57,8 +98,16 @@ class Rows:
         self.metric = metric
         self.shape: tuple[int, int] = (int(source.shape[0]), int(source.shape[1]))
         self._source, self._lazy, self._check = source, lazy, check
+        self.memory_bytes = memory_bytes
+        read_rows = read_rows or max(1, (memory_bytes or _USUAL_BYTES) // 16 // (4 * self.shape[1]))
         self._read_rows = -(-read_rows // BLOCK_ROWS) * BLOCK_ROWS
-        if not lazy:
+        if lazy and 8 * self.shape[0] * self.shape[1] <= memory_bytes:
+            held = np.empty(self.shape, dtype=np.float32)
+            for start in range(0, len(held), self._read_rows):
+                stop = min(start + self._read_rows, len(held))
+                held[start:stop] = self.read(start, stop)
+            self._source, self._lazy = held, False
+        elif not lazy:
             self._source = self._convert(source, 0) if check else source
         elif check:
             for _ in self.blocks():
@@ -90,10 +139,16 @@ class Rows:
         if not self._lazy:
             return self._source[indices]
         unique, inverse = np.unique(indices, return_inverse=True)  # HDF5 wants increasing, unique indices
-        return self._convert(np.asarray(self._source[unique]), 0)[inverse]
+        return self._convert(_pick(self._source, unique), 0)[inverse]
 
     def subset(self, indices: np.ndarray) -> "Rows":
-        """Return the rows at ``indices`` as new ``Rows`` in memory, without checking them again."""
+        """Return the rows at the increasing ``indices`` as new ``Rows``, without checking them again.
+
+        They are gathered in memory unless twice their size, for the arrays that a k-means start needs beside them, is
+        more than ``memory_bytes``; then they stay where they are.
+        """
+        if self._lazy and 8 * len(indices) * self.shape[1] > self.memory_bytes:
+            return Rows(Picked(self._source, indices), self.metric, memory_bytes=self.memory_bytes, check=False)
         picked = Rows(self.take(indices), "l2", check=False)
         picked.metric = self.metric  # they are already of unit length where the metric asks for it
         return picked
