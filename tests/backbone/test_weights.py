@@ -139,3 +139,33 @@ def test_text_and_odd_contents(tmp_path: Path) -> None:
         build_backbone("resnet18", weights=tmp_path / "none.ckpt")
     with pytest.raises(InputError, match=r"without any of model\.safetensors"):
         build_backbone("resnet18", weights=tmp_path)
+
+
+def test_colour_checkpoint_asked_for_one_channel_is_summed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = torchvision.models.resnet18(num_classes=5)
+    path = lightning(tmp_path / "byol.ckpt", {f"backbone.{key}": value for key, value in source.state_dict().items()})
+    backbone = build_backbone("resnet18", in_chans=1, weights=path).eval()
+    assert backbone.weights is not None
+    assert backbone.weights.adapted == ("conv1.weight",)
+    assert "conv1.weight was made for several channels" in caplog.text
+    source.fc = torch.nn.Identity()
+    images = torch.rand(2, 1, 64, 64)
+    expected = source.eval()(images.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(backbone(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_input_layer_of_another_size_is_refused(tmp_path: Path) -> None:
+    """solo-learn makes it 3 px wide for CIFAR; it would start from random values without a word in the features."""
+    state = torchvision.models.resnet18().state_dict() | {"conv1.weight": torch.zeros(64, 3, 3, 3)}
+    path = lightning(tmp_path / "cifar.ckpt", {f"backbone.{key}": value for key, value in state.items()})
+    with pytest.raises(InputError, match=r"conv1\.weight has the shape \(64, 3, 3, 3\).*is \(64, 3, 7, 7\)"):
+        build_backbone("resnet18", in_chans=3, weights=path)
+
+
+def test_resnet50_checkpoint_with_torchvision_names(tmp_path: Path) -> None:
+    source = torchvision.models.resnet50(num_classes=5)
+    path = lightning(tmp_path / "byol.ckpt", {f"backbone.{key}": value for key, value in source.state_dict().items()})
+    backbone = build_backbone("resnet50", in_chans=3, weights=path).eval()
+    source.fc = torch.nn.Identity()
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(backbone(images), source.eval()(images), rtol=1e-4, atol=1e-4)

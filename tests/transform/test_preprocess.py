@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from astropy.visualization import LinearStretch, LogStretch, PowerStretch, SinhStretch, SqrtStretch
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.transform import Preprocess, RadioAugment
-from skyloom.transform.preprocess import STRETCHES
+from skyloom.transform.stretch import CLIPS, STRETCHES, Stretch
 
 ROOT = Path(__file__).parents[2]
 STRETCHED = [s for s in STRETCHES if s != "none"]
@@ -22,18 +23,26 @@ def sky(batch: int = 3, side: int = 32, seed: int = 0) -> torch.Tensor:
     return images
 
 
-def test_conf_file_builds_both_parts() -> None:
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/transform").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_conf_file_builds_both_parts(path: Path) -> None:
     config = OmegaConf.create(
-        {
-            "backbone": OmegaConf.load(ROOT / "conf/backbone/resnet18.yaml"),
-            "transform": OmegaConf.load(ROOT / "conf/transform/radio.yaml"),
-        }
+        {"backbone": OmegaConf.load(ROOT / "conf/backbone/resnet18.yaml"), "transform": _merged(path)}
     )
     options = OmegaConf.to_container(config.transform, resolve=True)
-    preprocess = Preprocess(**options["preprocess"])
-    views = RadioAugment(**options["augment"])(preprocess.scale(sky(2)), torch.Generator().manual_seed(0))
-    assert [tuple(view.shape) for view in views] == [(2, 1, 224, 224)] * 2
+    preprocess = Preprocess.from_options(options["preprocess"])
+    scaled = preprocess.scale(sky(2))
+    views = RadioAugment(**options["augment"])(scaled, torch.Generator().manual_seed(0))
+    channels = 3 if path.stem == "multistretch" else 1
+    assert [tuple(view.shape) for view in views] == [(2, channels, 224, 224)] * 2
+    assert preprocess.normalise(scaled).shape == (2, channels, 224, 224)
     assert set(options["preprocess"]) == set(preprocess.config)
+
+
+def _merged(path: Path) -> DictConfig | ListConfig:
+    """A file of the group on top of the one that its defaults list names."""
+    own = OmegaConf.load(path)
+    base = own.pop("defaults", None)
+    return OmegaConf.merge(OmegaConf.load(path.with_name(f"{base[0]}.yaml")), own) if base else own
 
 
 @pytest.mark.parametrize("stretch", STRETCHED)
@@ -44,6 +53,75 @@ def test_output_spans_0_to_1_whatever_the_flux_scale(stretch: str) -> None:
     assert result.amin() == 0
     torch.testing.assert_close(result.amax(dim=(1, 2, 3)), torch.ones(3))
     torch.testing.assert_close(Preprocess(stretch=stretch)(images * 1e6), result, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_output_spans_0_to_1_with_every_clip(clip: str) -> None:
+    images = sky()
+    images[1, 0, :3] = torch.nan
+    preprocess = Preprocess(stretch="linear", clip=clip)
+    result = preprocess(images)
+    low, high = (float(v[0]) for v in preprocess.stretches[0].limits(images))
+    assert result.isfinite().all()
+    torch.testing.assert_close(result.amax(dim=(1, 2, 3)), torch.ones(3))
+    wanted = ((images[0] - low) / (high - low)).clamp(0, 1)
+    torch.testing.assert_close(result[0], wanted)
+    torch.testing.assert_close(Preprocess(stretch="linear", clip=clip)(images * 1e6), result, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "peer"),
+    [
+        ({"stretch": "power", "power": 2.0}, PowerStretch(2)),
+        ({"stretch": "power", "power": 0.3}, PowerStretch(0.3)),
+        ({"stretch": "log"}, LogStretch(1000)),
+        ({"stretch": "log", "log_scale": 50.0}, LogStretch(50)),
+        ({"stretch": "sqrt"}, SqrtStretch()),
+        ({"stretch": "sinh"}, SinhStretch()),
+        ({"stretch": "sinh", "sinh_scale": 5.0}, SinhStretch(0.2)),
+        ({"stretch": "linear"}, LinearStretch()),
+    ],
+)
+def test_stretches_are_those_of_astropy(options: dict, peer) -> None:
+    images = sky(1)
+    unit = Preprocess(stretch="minmax")(images)
+    found = Preprocess(**options, clip="none")(images)
+    np.testing.assert_allclose(found.numpy(), peer(unit.numpy().astype(np.float64)), rtol=1e-4, atol=1e-5)
+
+
+def test_channels_with_stretches_of_their_own() -> None:
+    images = sky()
+    images[0, 0, :3] = torch.nan
+    channels = [
+        {"stretch": "power", "power": 2.0},
+        {"stretch": "minmax"},
+        {"stretch": "log", "clip": "sigma", "clip_low_sigma": 1},
+    ]
+    together = Preprocess(channels=channels, clip_low_percentile=5.0, image_size_px=20, mean=[0.1, 0.2, 0.3], std=0.5)
+    result = together(images)
+    assert result.shape == (3, 3, 20, 20)
+    assert together.scale(images).shape == (3, 3, 20, 20)
+    for i, options in enumerate(channels):
+        alone = Preprocess(**options, clip_low_percentile=5.0, image_size_px=20)(images)[:, 0]
+        torch.testing.assert_close(result[:, i], (alone - 0.1 * (i + 1)) / 0.5)
+    again = Preprocess.from_options(together.config)
+    assert again.digest == together.digest
+    assert Preprocess(channels=3).digest != Preprocess(channels=[{}, {}, {}]).digest
+    torch.testing.assert_close(Preprocess(channels=3)(images), Preprocess(channels=[{}, {}, {}])(images))
+
+
+def test_limits_are_measured_once_for_channels_that_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = Stretch.limits
+    monkeypatch.setattr(Stretch, "limits", lambda self, image: calls.append(1) or real(self, image))
+    Preprocess(channels=[{"stretch": "linear"}, {"stretch": "sqrt"}, {"stretch": "sqrt", "clip": "zscale"}])(sky())
+    assert len(calls) == 2
+
+
+def test_raw_mean_and_std_for_raw_values() -> None:
+    images = sky()
+    result = Preprocess(stretch="none", mean=2e-5, std=3e-3, mean_std_of="raw", channels=2)(images)
+    torch.testing.assert_close(result, ((images - 2e-5) / 3e-3).expand(-1, 2, -1, -1))
 
 
 @pytest.mark.parametrize("stretch", STRETCHED)
@@ -165,11 +243,35 @@ def test_none_passes_raw_values() -> None:
         ({"clip_low_percentile": 99.0, "clip_high_percentile": 1.0}, "clip_low_percentile < clip_high_percentile"),
         ({"softening_sigma": 0.0}, "softening_sigma=0.0"),
         ({"channels": 0}, "channels=0"),
+        ({"channels": []}, r"channels=\[\].*at least 1"),
+        ({"channels": [{"stretch": "lgo"}]}, "Did you mean 'log'"),
+        ({"channels": [{}, {"powr": 2}]}, r"channels\[1\]: option=powr.*Did you mean 'power'"),
+        ({"channels": [{"power": "two"}]}, r"power='two'"),
+        ({"clip": "sigmas"}, "clip=sigmas is not known.*Did you mean 'sigma'"),
+        ({"clip_high_sigma": 0}, "clip_high_sigma=0"),
+        ({"zscale_contrast": 1.5}, "zscale_contrast=1.5"),
+        ({"power": -1}, "power=-1"),
+        ({"stretch": "none", "mean": 0.45, "std": 0.225}, r"step=stats.*mean_std_of=raw"),
+        ({"mean": 2e-5, "std": 3e-3, "mean_std_of": "raw"}, "mean_std_of=raw.*stretch=asinh makes values of 0-1"),
+        (
+            {"channels": [{"stretch": "none"}, {}], "mean": 0, "std": 1, "mean_std_of": "raw"},
+            "stretch=asinh makes values of 0-1",
+        ),
+        ({"channels": [{"stretch": "none"}, {}], "mean": 0, "std": 1}, "stretch=none passes raw values"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Preprocess(**options)
+    with pytest.raises(ConfigError, match=message):
+        Preprocess.from_options(options)
+
+
+def test_unknown_and_ill_typed_options_of_a_mapping_are_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"transform\.preprocess: option=strech .*Did you mean 'stretch'"):
+        Preprocess.from_options({"strech": "log"})
+    with pytest.raises(ConfigError, match=r"image_size_px='big'"):
+        Preprocess.from_options({"image_size_px": "big"})
 
 
 def test_bad_shape() -> None:
@@ -183,3 +285,12 @@ def test_digest_follows_the_options_and_the_config_rebuilds() -> None:
     assert Preprocess(image_size_px=32, mean=0.0, std=[1.0]).digest == preprocess.digest
     assert Preprocess(image_size_px=33, mean=0, std=1).digest != preprocess.digest
     assert len(preprocess.digest) == 64
+
+
+def test_digest_of_options_of_the_first_release_stays() -> None:
+    """Features and models made before there were more options must still be told to be prepared alike."""
+    assert Preprocess().digest == "d548d95d1137c3e9f2988307e6e71bb4931046b211b022c1cc76cdcb86726987"
+    first = Preprocess(stretch="log", image_size_px=32, channels=3, mean=0.5, std=0.25)
+    assert first.digest == "8c0ccfee62f407fac7b31cd2de744eeca40b0663390ca98623c9e250d3398af5"
+    assert Preprocess(clip="zscale").digest != Preprocess().digest
+    assert Preprocess(stretch="power", power=3).digest != Preprocess(stretch="power").digest

@@ -1,26 +1,20 @@
 """Read and write the weights of a backbone, and say which tensors did not fit."""
 
 import logging
-import pickle
-import re
-import zipfile
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from skyloom.backbone.hf_dinov2 import check_config, is_hf_dinov2, to_timm
+from skyloom.backbone.read_weights import find_file, read_tensors
 from skyloom.errors import InputError
 
 log = logging.getLogger(__name__)
-
-PREFIX = "backbone."  # of the network inside a Lightning checkpoint, here and in solo-learn
-WRAPPER = "model."  # of timm's network inside our Backbone
-FOLDER_FILES = ("model.safetensors", "last.ckpt", "checkpoints/last.ckpt")
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,15 @@ class LoadReport:
         Tensors of the network that keep their initial values.
     skipped : tuple of str
         Tensors of the backbone in the file that the network has no place for.
+    adapted : tuple of str
+        Tensors that were summed over the colours to fit one input channel.
     """
 
     path: Path
     loaded: int
     missing: tuple[str, ...]
     skipped: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
 
 def save_weights(backbone: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
@@ -62,8 +59,13 @@ def load_weights(
     """Load a file into a timm network.
 
     Reads safetensors (ours, or with timm's keys), Lightning checkpoints (the tensors under ``backbone.``, also
-    those of solo-learn, whose torchvision ResNets carry timm's names) and plain state dicts; a folder stands for the
-    ``model.safetensors`` or ``last.ckpt`` in it. Nothing in a file is executed (``weights_only=True``).
+    those of solo-learn, whose torchvision ResNets carry timm's names), DINOv2 folders of Hugging Face and plain
+    state dicts; a folder stands for the ``model.safetensors``, ``pytorch_model.bin`` or ``last.ckpt`` in it. Nothing
+    in a file is executed (``weights_only=True``).
+
+    A file for several input channels fits a network with one: its filters are summed over the channels, which is what
+    the network would see if the one channel were repeated. A position embedding of another grid is kept as it is, and
+    the network resamples it (bicubic) to the images it sees.
 
     Parameters
     ----------
@@ -86,23 +88,34 @@ def load_weights(
     InputError
         The file is absent, damaged, unsafe, of another architecture, or of another number of channels.
     """
-    file = _find(Path(path))
-    tensors, facts = _read(file)
+    file = find_file(Path(path))
+    tensors, facts = read_tensors(file)
     label = name or type(network).__name__
+    if is_hf_dinov2(tensors):
+        if not hasattr(network, "blocks") or not hasattr(network, "num_reg_tokens"):
+            raise InputError(
+                f"{file} holds a DINOv2 of Hugging Face, which does not fit {label}; use backbone=dinov2_hf"
+            )
+        check_config(file, network)
+        tensors = to_timm(file, tensors)
     config: Any = getattr(network, "pretrained_cfg", None) or {}
     expected = network.state_dict()
     found_name = facts.get("model")
     if name and found_name and found_name.split(".")[0] != name.split(".")[0] and not allow_missing:
         raise InputError(f"{file} holds weights of {found_name}, expected {name}; set backbone.model={found_name}")
 
+    first = _layers(config, "first_conv")
+    adapted = _sum_channels(tensors, expected, first)
+    _keep_grid(network, tensors)
+    expected = network.state_dict()
     usable = {key: value for key, value in tensors.items() if key in expected and value.shape == expected[key].shape}
     if not usable:
         raise InputError(f"{file}: none of its {len(tensors)} tensors fits {label}; check backbone.model")
     missing = [key for key in expected if key not in usable]
     skipped = [key for key in tensors if key not in usable]
     if not allow_missing:
-        _refuse_channels(file, label, tensors, expected, _layers(config, "first_conv"))
-        lacking = [key for key in missing if not key.startswith(_layers(config, "first_conv"))]
+        _refuse_input_layer(file, label, tensors, expected, first)
+        lacking = [key for key in missing if not key.startswith(first)]
         foreign = [key for key in skipped if key not in expected and not key.startswith(_layers(config, "classifier"))]
         if lacking or foreign:
             raise InputError(
@@ -111,8 +124,10 @@ def load_weights(
                 "the file was made with, or set backbone.allow_missing=true to leave them at their initial values"
             )
     network.load_state_dict(usable, strict=False)
-    report = LoadReport(file, len(usable), tuple(missing), tuple(skipped))
+    report = LoadReport(file, len(usable), tuple(missing), tuple(skipped), tuple(adapted))
     log.info("%s: %d of %d tensors of %s loaded", file, len(usable), len(expected), label)
+    for key in adapted:
+        log.warning("%s: %s was made for several channels and is summed over them for one", file, key)
     if missing:
         log.warning("%s: kept at their initial values: %s", file, ", ".join(missing))
     if skipped:
@@ -120,14 +135,45 @@ def load_weights(
     return report
 
 
-def _refuse_channels(
+def _sum_channels(tensors: dict[str, Tensor], expected: Mapping[str, Tensor], first: tuple[str, ...]) -> list[str]:
+    """Sum the input layer of a file over its channels where the network has one, in place; return what was summed."""
+    summed = []
+    for key in tensors:
+        mine, value = expected.get(key), tensors[key]
+        if mine is None or not key.startswith(first) or value.ndim != 4 or value.shape == mine.shape:
+            continue
+        if mine.shape[1] == 1 and value.sum(1, keepdim=True).shape == mine.shape:
+            tensors[key] = value.double().sum(1, keepdim=True).to(value.dtype)
+            summed.append(key)
+    return summed
+
+
+def _keep_grid(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a transformer the grid of positions that a file was made with, if it can adapt to its images itself."""
+    inner: Any = network
+    value, mine = tensors.get("pos_embed"), getattr(network, "pos_embed", None)
+    if value is None or mine is None or value.ndim != 3 or value.shape[2] != mine.shape[2] or value.shape == mine.shape:
+        return
+    prefix = 0 if inner.no_embed_class else inner.num_prefix_tokens
+    side = math.isqrt(max(value.shape[1] - prefix, 0))
+    if getattr(network, "dynamic_img_size", False) and side > 0 and side * side == value.shape[1] - prefix:
+        patch_px = int(inner.patch_embed.patch_size[0])
+        inner.set_input_size((side * patch_px, side * patch_px))
+
+
+def _refuse_input_layer(
     file: Path, label: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], first: tuple[str, ...]
 ) -> None:
-    """Refuse a file whose input layer has other channels: a silently redrawn one would spoil every feature."""
+    """Refuse a file with an input layer of another shape: a silently redrawn one would spoil every feature."""
     for key, value in tensors.items():
         mine = expected.get(key)
-        if mine is None or value.ndim != 4 or not key.startswith(first) or value.shape[1] == mine.shape[1]:
+        if mine is None or value.ndim != 4 or not key.startswith(first) or value.shape == mine.shape:
             continue
+        if value.shape[1] == mine.shape[1]:
+            raise InputError(
+                f"{file}: {key} has the shape {tuple(value.shape)}, but that of {label} is {tuple(mine.shape)} (a "
+                f"variant for tiny images?); set backbone.allow_missing=true to start {key} from random values"
+            )
         raise InputError(
             f"{file} was made for {value.shape[1]} input channel(s), but {label} was asked for with {mine.shape[1]}; "
             f"set backbone.in_chans={value.shape[1]}, or backbone.allow_missing=true to start {key} from random values"
@@ -141,65 +187,5 @@ def _layers(config: Any, key: str) -> tuple[str, ...]:
     return tuple(f"{name}." for name in names)
 
 
-def _find(path: Path) -> Path:
-    if path.is_dir():
-        for name in FOLDER_FILES:
-            if (path / name).is_file():
-                return path / name
-        raise InputError(f"{path}: a folder without any of {', '.join(FOLDER_FILES)}; give the weight file itself")
-    if not path.is_file():
-        raise InputError(
-            f"backbone.weights={path}: no such file; expected null, timm, a .safetensors or .ckpt file, or an artifact"
-        )
-    return path
-
-
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, framework="pt") as opened:
-                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-                facts = dict(opened.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{file}: not a whole safetensors file ({_line(error)}); fetch or write it again"
-            ) from error
-        return _strip(file, tensors), facts
-    return _strip(file, _read_pickle(file)), {}
-
-
-def _read_pickle(file: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(file):
-            culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f" ({culprit.group(1)})" if culprit else ""
-            raise InputError(
-                f"{file}: holds Python objects besides tensors{what}, and loading those could run any code; where you "
-                "trust the file, save torch.load(file, weights_only=False)['state_dict'] with torch.save, and use that"
-            ) from error
-        raise InputError(f"{file}: not a whole torch checkpoint ({_line(error)}); fetch or write it again") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{file}: expected a Lightning checkpoint with 'state_dict' or a dict of tensors")
-    return state
-
-
-def _strip(file: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the backbone of a whole model, and drop the prefixes before timm's names."""
-    inside = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
-    if inside and len(inside) < len(tensors):
-        log.info("%s: %d tensors outside '%s' were left alone", file, len(tensors) - len(inside), PREFIX)
-    tensors = inside or tensors
-    if all(key.startswith(WRAPPER) for key in tensors):
-        tensors = {key.removeprefix(WRAPPER): value for key, value in tensors.items()}
-    return tensors
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
