@@ -9,7 +9,9 @@ from pathlib import Path
 
 QUICK = {
     "index": ["--size", "1000", "--window", "64", "--repeats", "2"],
-    "features": ["--cutouts", "9", "--image-px", "56", "--repeats", "1", "--batch", "4"],
+    "cluster": ["--quick"],
+    "features": ["--cutouts", "9", "--image-px", "56", "--repeats", "1", "--batch", "4", "--memory-cutouts", "64"],
+    "pack": ["--size", "300", "--images", "1", "--window", "64", "--batch", "4", "--repeats", "2"],
 }
 
 

@@ -9,7 +9,7 @@ import torch
 import skyloom
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.product import features as module
+from skyloom.product.extraction import Extractor
 from skyloom.store import Store
 
 FAST = {"backbone.image_size_px": 32, "shard_rows": 10, "batch_size": 4}
@@ -65,15 +65,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(cutouts, tmp_path, mo
     whole = extract(cutouts)
     bytes_before = whole.file("features.h5").read_bytes()
     Store(cutouts.path.parents[1]).remove(whole)
-    real, calls = module._extract, []
+    real, calls = Extractor.vectors, []
 
-    def stop_at_third(*args):
-        calls.append(len(args[3]))
+    def stop_at_third(self, rows, advance):
+        calls.append(len(rows))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(self, rows, advance)
 
-    monkeypatch.setattr(module, "_extract", stop_at_third)
+    monkeypatch.setattr(Extractor, "vectors", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         extract(cutouts)
     again = extract(cutouts)
@@ -130,6 +130,12 @@ def test_features_that_are_not_finite_stop_with_the_cutouts_named(cutouts, monke
         ({"backbone.model": "resnet19"}, ConfigError, "resnet19 is not a model of timm"),
         ({"precision": "fp64"}, ConfigError, "precision=fp64 is not known; choose one of: bf16, fp16, fp32"),
         ({"preprocess": {"stretch": "asin"}}, ConfigError, "Did you mean 'asinh'"),
+        ({"preprocess": {"strech": "asinh"}}, ConfigError, "option=strech .*Did you mean 'stretch'"),
+        ({"transform": "multistretch"}, InputError, r"expects images .batch, 1,.*set backbone\.in_chans"),
+        ({"layer": "layer9"}, ConfigError, r"resnet18 has no such module.*did you mean layer"),
+        ({"on_error": "ignore"}, ConfigError, "on_error=ignore is not known; choose one of: skip, stop"),
+        ({"device": "gpu"}, ConfigError, "device=gpu: expected auto, cpu, cuda"),
+        ({"device": "mps", "devices": 2}, ConfigError, "devices=2 takes the first GPUs or the CPU"),
     ],
 )
 def test_bad_options(cutouts, options, error, message):
@@ -150,3 +156,97 @@ def test_an_unknown_cutout_id_is_explained(cutouts):
     with pytest.raises(InputError, match=r"1 of 2 cutout ids .first: 5. are not in cutouts"):
         CutoutIndex(cutouts).rows_of(np.array([cutouts.table()["cutout_id"][3], 5]))
     assert cutouts.table().schema["cutout_id"] == pl.Int64
+
+
+def test_two_processes_give_the_same_bytes(cutouts):
+    first = extract(cutouts, device="cpu")
+    bytes_before = first.file("features.h5").read_bytes()
+    Store(cutouts.path.parents[1]).remove(first)
+    again = extract(cutouts, device="cpu", devices=2)
+    assert again.id == first.id
+    assert again.file("features.h5").read_bytes() == bytes_before
+    assert again.history["settings"]["devices"] == 2
+
+
+def test_images_that_cannot_be_read_are_left_out_counted_and_listed(cutouts, tmp_path):
+    whole, ids = arrays(extract(cutouts))
+    path = tmp_path / "in" / "b.fits"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    part = extract(cutouts, on_error="skip")
+    found, kept = arrays(part)
+    names = cutouts.table()["image"].to_numpy()
+    assert kept.tolist() == ids[names == "a"].tolist()
+    assert np.allclose(found, whole[names == "a"], atol=1e-5)
+    assert (found != 0).any(axis=1).all(), "no row is silently zero"
+    assert part.counts["read"] == 50
+    assert part.counts["kept"] == 25
+    dropped = pl.read_parquet(part.file("dropped.parquet"))
+    assert dropped["cutout_id"].to_list() == ids[names == "b"].tolist()
+    assert set(dropped["image"]) == {"b"}
+    told = part.counts["dropped"]["unreadable"]
+    assert told["number"] == 25
+    assert "b.fits is not the file" in told["examples"][0]
+
+
+def test_nothing_readable_is_an_error_and_skipping_nothing_changes_nothing(cutouts, tmp_path):
+    whole = extract(cutouts)
+    same = extract(cutouts, on_error="skip")
+    assert same.id != whole.id
+    assert np.array_equal(arrays(same)[0], arrays(whole)[0])
+    assert len(pl.read_parquet(same.file("dropped.parquet"))) == 0
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.fits").unlink()
+    with pytest.raises(InputError, match=r"not one of 50 cutouts of .* could be read"):
+        extract(cutouts, on_error="skip", seed=3)
+
+
+def test_layers_have_ids_of_their_own(cutouts):
+    pooled, named, early = (extract(cutouts, layer=layer) for layer in ("pooled", "layer4", "layer2"))
+    assert len({pooled.id, named.id, early.id}) == 3
+    assert np.allclose(arrays(pooled)[0], arrays(named)[0], atol=1e-5)
+    assert arrays(early)[0].shape == (50, 128)
+    assert early.notes["dimensions"] == 128
+    assert early.notes["layer"] == "layer2"
+
+
+def test_three_stretches_as_three_channels(cutouts):
+    artifact = extract(cutouts, transform="multistretch", **{"backbone.in_chans": 3})
+    assert [entry["stretch"] for entry in artifact.notes["preprocess"]["channels"]] == ["power", "minmax", "log"]
+    assert np.isfinite(arrays(artifact)[0]).all()
+
+
+def test_a_published_checkpoint_by_its_choice_alone(cutouts, tmp_path):
+    import torchvision
+
+    source = torchvision.models.resnet18(num_classes=3)
+    path = tmp_path / "byol.ckpt"
+    torch.save({"state_dict": {f"backbone.{key}": value for key, value in source.state_dict().items()}}, path)
+    artifact = extract(cutouts, backbone="byol_resnet18", transform="minmax", **{"backbone.weights": str(path)})
+    source.fc = torch.nn.Identity()
+    from skyloom.datamodule.cutout_index import CutoutIndex
+    from skyloom.transform import Preprocess
+
+    raw = torch.from_numpy(CutoutIndex(cutouts).read([7])).unsqueeze(1)
+    with torch.inference_mode():
+        expected = source.eval()(Preprocess(**artifact.notes["preprocess"])(raw))
+    assert np.allclose(arrays(artifact)[0][7], expected[0], atol=1e-4)
+    with pytest.raises(ConfigError, match=r"backbone\.weights must be given"):
+        extract(cutouts, backbone="byol_resnet18")
+
+
+def test_cutouts_of_several_sizes(tmp_path, cutouts):
+    """Windows of step=cutouts strategy=mask have sizes of their own; rows keep the order of the index."""
+    from skyloom.datamodule.cutout_index import CutoutIndex
+    from skyloom.datamodule.reading import read_ahead
+
+    index = CutoutIndex(cutouts)
+    index._windows = index._windows.copy()
+    index._windows[::3, 3] = 16
+    rows = np.arange(40)
+    places = []
+    for batch in read_ahead(index, rows, 7):
+        assert len(set(index.sizes[rows[batch.places]])) == 1
+        assert np.array_equal(batch.values, index.read(rows[batch.places]))
+        places += batch.places.tolist()
+    assert sorted(places) == rows.tolist()

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ import skyloom
 from make.curated import fake_model, write_selection
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.report import curated
+from skyloom.report.numbers import sky_coverage
 from skyloom.report.selection import selection
 from skyloom.report.selection_sections import training_section
 from skyloom.store import Artifact
@@ -215,3 +217,29 @@ def test_the_verb_finds_it_with_the_defaults_of_its_file(made, root):
     planned = skyloom.analyze("selection", selection=made, dry_run=True, **{"paths.store": str(root)})
     assert planned.request.kind == "report"
     assert planned.request.parameters == {"thumbnails": 48, "dpi": 120, "seed": 0}
+
+
+def test_sky_coverage_counts_cells_that_hold_cutouts(plain):
+    ra, dec = np.array([10.0, 10.0, 50.0, 120.0, np.nan]), np.array([0.0, 0.0, 20.0, -40.0, 3.0])
+    sets = {"all": np.arange(5), "selection": np.array([0, 1, 4]), "none": np.array([4])}
+    found = sky_coverage(ra, dec, sets)
+    assert found["cells"] == 3
+    assert found["coverage"] == {"all": 1.0, "selection": round(1 / 3, 6), "none": 0.0}
+    assert sky_coverage(ra * np.nan, dec, sets)["coverage"]["all"] is None
+    numbers = numbers_of(plain)
+    assert numbers["sky"]["coverage"]["all"] == 1
+    assert numbers["levels"][0]["selection"]["entropy"] == pytest.approx(math.log(3), abs=1e-6)
+    assert "sky cells (HEALPix order 6)" in page_of(plain)
+
+
+def test_a_selection_of_a_part_of_the_features_is_reported(root):
+    made = write_selection(root, cutouts=23, assignments=[[0] * 12 + [1] * 11], clusters=[2], rows=[1, 5, 20])
+    features = made.inputs["clusters"].inputs["features"]
+    levels = [{"clusters": 2, "sample_size": 1, "resamples": 0}]
+    part = skyloom.curate("cluster", features=features, selection=made, levels=levels, store=root)
+    again = skyloom.curate("subsample", clusters=part, target_size=2, store=root)
+    data = curated.open_curated(again)
+    rows = again.table()["row"].to_numpy()
+    with h5py.File(features.file("features.h5")) as file:
+        np.testing.assert_array_equal(data.read_features(data.selected), file["features"][:][rows])
+    assert numbers_of(report(again, root, thumbnails=0))["cutouts"] == 3

@@ -10,8 +10,9 @@ from astropy.wcs import WCS
 
 import skyloom
 from make.survey import sky, write_image
+from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.step.cutouts import cutout_ids
+from skyloom.step.cutout_table import cutout_ids
 from skyloom.store import Store
 
 
@@ -47,7 +48,7 @@ def test_blank_windows_are_dropped_and_listed(tmp_path):
     entry = artifact.counts["dropped"]["blank window"]
     assert entry["number"] == len(rows) - len(good)
     assert "max_nan_frac" in entry["why"]
-    lenient = cut(tmp_path / "store", tmp_path / "in", max_nan_frac=0.7)
+    lenient = cut(tmp_path / "store", tmp_path / "in", nan_policy="max_fraction", max_nan_frac=0.7)
     assert lenient.counts["kept"] == len(rows)
     assert lenient.table()["nan_frac"].max() == pytest.approx(20 / 32)
 
@@ -154,7 +155,7 @@ def test_bad_images_can_be_skipped_by_name(tmp_path):
         ({"overlap": 1.0}, r"overlap=1.0: input should be less than 1"),
         ({"overlap": -0.1}, r"overlap=-0.1: input should be greater than or equal to 0"),
         ({"window_px": 0}, "window_px=0: input should be greater than 0"),
-        ({"strategy": "slide"}, "strategy=slide is not known; choose one of: sliding"),
+        ({"strategy": "slide"}, "strategy=slide is not known; choose one of: catalog, mask, sliding"),
     ],
 )
 def test_bad_options(tmp_path, options, message):
@@ -187,7 +188,7 @@ def test_different_units_are_not_mixed(tmp_path):
 
 
 def test_a_killed_run_goes_on_after_its_finished_images(tmp_path, monkeypatch):
-    import skyloom.step.cutouts as module
+    import skyloom.step.cutout_pieces as module
 
     for name in "abc":
         write_image(tmp_path / "in" / f"{name}.fits", sky(64, 64, seed=ord(name)))
@@ -209,3 +210,97 @@ def test_a_killed_run_goes_on_after_its_finished_images(tmp_path, monkeypatch):
     for name in again.manifest["files"]:
         assert again.file(name).read_bytes() == whole.file(name).read_bytes()
     assert (again.path / "manifest.json").read_bytes() == (whole.path / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize(("height", "width"), [(150, 201), (160, 160), (32, 33)])
+def test_cover_edge_adds_the_last_row_and_column(tmp_path, height, width):
+    write_image(tmp_path / "in" / "a.fits", sky(height, width))
+    plain = cut(tmp_path / "store", tmp_path / "in").table()
+    table = cut(tmp_path / "store", tmp_path / "in", cover_edge=True).table()
+    assert (table["row0"].max() + 32, table["col0"].max() + 32) == (height, width)
+    assert set(plain["cutout_id"]) <= set(table["cutout_id"])
+    places = table.select("row0", "col0").rows()
+    assert places == sorted(set(places))
+    extra_rows, extra_cols = (height - 32) % 16 != 0, (width - 32) % 16 != 0
+    assert len(table) == ((height - 32) // 16 + 1 + extra_rows) * ((width - 32) // 16 + 1 + extra_cols)
+
+
+def blanked_sky():
+    pixels = sky(96, 96)
+    pixels[:40, :40] = np.nan
+    pixels[80, 80] = np.inf
+    return pixels
+
+
+def test_nan_policies_keep_what_they_say(tmp_path):
+    pixels = blanked_sky()
+    write_image(tmp_path / "in" / "a.fits", pixels)
+    fractions = {
+        (r, c): 1 - np.isfinite(pixels[r : r + 32, c : c + 32]).mean()
+        for r in range(0, 65, 16)
+        for c in range(0, 65, 16)
+    }
+
+    def kept(**options):
+        return set(cut(tmp_path / "store", tmp_path / "in", **options).table().select("row0", "col0").rows())
+
+    complete = {place for place, fraction in fractions.items() if fraction == 0}
+    assert kept() == kept(nan_policy="reject") == complete
+    assert kept(nan_policy="max_fraction", max_nan_frac=0.3) == {p for p, f in fractions.items() if f <= 0.3}
+    assert kept(nan_policy="fill") == {p for p, f in fractions.items() if f < 1}
+    assert kept(nan_policy="fill", max_nan_frac=0.3) == {p for p, f in fractions.items() if f <= 0.3}
+    assert kept(nan_policy="max_fraction", max_nan_frac=1.0) == set(fractions)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5, "median"])
+def test_readers_fill_blanks_as_the_index_says(tmp_path, value):
+    pixels = blanked_sky()
+    write_image(tmp_path / "in" / "a.fits", pixels)
+    artifact = cut(tmp_path / "store", tmp_path / "in", nan_policy="fill", fill_value=value)
+    assert artifact.notes["nan_policy"] == "fill"
+    assert artifact.notes["fill_value"] == value
+    read = CutoutIndex(artifact).read(np.arange(len(artifact.table())))
+    for (row, col), window in zip(artifact.table().select("row0", "col0").iter_rows(), read, strict=True):
+        raw = pixels[row : row + 32, col : col + 32].astype(np.float32)
+        good = np.isfinite(raw)
+        np.testing.assert_array_equal(window[good], raw[good])
+        np.testing.assert_array_equal(window[~good], np.float32(np.median(raw[good]) if value == "median" else value))
+
+
+def test_blanks_are_left_alone_without_fill(tmp_path):
+    write_image(tmp_path / "in" / "a.fits", blanked_sky())
+    artifact = cut(tmp_path / "store", tmp_path / "in", nan_policy="max_fraction", max_nan_frac=0.9)
+    assert artifact.notes["fill_value"] is None
+    assert np.isnan(CutoutIndex(artifact).read(np.arange(len(artifact.table())))).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nan_policy": "reject", "max_nan_frac": 0.2}, "max_nan_frac=0.2 contradicts nan_policy=reject"),
+        ({"fill_value": "mean"}, "fill_value"),
+        ({"workers": 0}, "workers=0"),
+        ({"catalog": "a.csv"}, "catalog=a.csv is not read with strategy=sliding; add strategy=catalog"),
+        ({"strategy": "catalog"}, "strategy=catalog needs catalog=FILE"),
+        ({"strategy": "mask"}, r"survey 'generic' says of none; give survey.mask_name=FILE"),
+        ({"mask.sizes": [{"up_to_px": 9, "windows": [64]}]}, "mask: .*up_to_px must ascend and end with null"),
+        ({"mask.sizes": [{"up_to_px": None, "windows": ["x"]}]}, "mask: .*neither a number of pixels .* nor a factor"),
+        ({"mask.join_px": -1}, "join_px=-1"),
+        ({"sources.size_factor": 0}, "size_factor=0"),
+    ],
+)
+def test_options_that_contradict(tmp_path, options, message):
+    write_image(tmp_path / "in" / "a.fits", sky(64, 64))
+    with pytest.raises(ConfigError, match=message) as error:
+        cut(tmp_path / "store", tmp_path / "in", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / "in" / f"{name}.fits", sky(96, 80, seed=ord(name)))
+    (tmp_path / "in" / "text.fits").write_text("not a fits file\n" * 400)
+    one = cut(tmp_path / "one", tmp_path / "in", on_bad_image="skip")
+    two = cut(tmp_path / "two", tmp_path / "in", on_bad_image="skip", workers=2)
+    assert one.id == two.id
+    assert one.manifest == two.manifest

@@ -58,3 +58,15 @@ def test_a_multiplier_repeats_cutouts(clusters):
 def test_impossible_targets(clusters, target, message):
     with pytest.raises(ConfigError, match=message):
         select(clusters, target_size=target)
+
+
+@pytest.mark.parametrize("method", ["flat", "top_level", "random"])
+def test_controls_take_as_many_each_at_most_once(clusters, method):
+    artifact = select(clusters, target_size=9, method=method)
+    assert artifact.table()["row"].n_unique() == 9
+    assert artifact.notes["method"] == method
+    if method != "random":
+        assert sorted(artifact.table()["cluster_1"].value_counts()["count"].to_list()) == [1, 4, 4]
+    assert artifact.id != select(clusters, target_size=9).id
+    with pytest.raises(ConfigError, match=f"method={method} takes random cutouts, each at most once"):
+        select(clusters, target_size=9, method=method, multiplier=2)

@@ -90,6 +90,7 @@ ONLINE, TARGET = ("backbone", "projection"), ("target_backbone", "target_project
 def test_conf_file_names_every_option() -> None:
     config = OmegaConf.create({"seed": 4, "task": OmegaConf.load(CONF)})
     options = OmegaConf.to_container(config.task, resolve=True)
+    assert options.pop("name") == "byol"
     task = ByolTask(TinyBackbone(), RadioAugment(), Preprocess(image_size_px=16), **options)
     assert dict(task.hparams) == options
 

@@ -1,4 +1,4 @@
-"""Reads the pixels behind a cutout index: windows of images that may have moved, never of images that changed."""
+"""Reads the pixels behind a cutout index, packed or as windows of images that may have moved, never have changed."""
 
 import os
 from collections import OrderedDict
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skyloom.datamodule.packed_pixels import PackedPixels
 from skyloom.errors import InputError
 from skyloom.sky.image import Image, open_image
 from skyloom.store import Artifact, fingerprint
@@ -49,12 +50,18 @@ class CutoutIndex:
             [codes.to_numpy(), *(self.table[c].to_numpy() for c in ("row0", "col0", "size_px"))]
         )
         self._open: OrderedDict[int, Image] = OrderedDict()
+        self._packed = _packed_pixels(artifact, len(self.table))
 
     def __len__(self) -> int:
         return len(self.cutout_id)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}  # each process opens its own files
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Side of each cutout in pixels, shape (N,); :meth:`read` takes rows of one size at a time."""
+        return self._windows[:, 3]
 
     @property
     def window_px(self) -> int:
@@ -112,20 +119,27 @@ class CutoutIndex:
         Returns
         -------
         ndarray
-            float32, shape (M, S, S), in the unit of the images, NaN where blank.
+            float32, shape (M, S, S), in the unit of the images, NaN where blank unless the index says by what blanks
+            are filled (``nan_policy=fill`` of step=cutouts).
 
         Raises
         ------
         InputError
-            When an image is gone, cannot be read, or is not the one that was indexed.
+            When an image is gone, cannot be read, or is not the one that was indexed; when packed pixels are damaged.
         """
-        windows = self._windows[np.asarray(rows)]
+        rows = np.asarray(rows)
+        return self._packed.read(rows) if self._packed else self._read_windows(rows)
+
+    def _read_windows(self, rows: np.ndarray) -> np.ndarray:
+        """Pixels of rows from the images."""
+        windows = self._windows[rows]
         size = int(windows[0, 3])
         pixels = np.empty((len(windows), size, size), dtype=np.float32)
         for i, (code, row0, col0, side) in enumerate(windows):
             if side != size:
                 raise InputError(f"cutouts {self.artifact.id}: sizes {size} and {side} px in one batch; use one size")
             pixels[i] = self._image(int(code)).read(int(row0), int(col0), size, size)
+        fill_blanks(pixels, self.artifact.notes.get("fill_value"))
         return pixels
 
     def image_path(self, name: str) -> Path:
@@ -167,3 +181,38 @@ class CutoutIndex:
             self._open.popitem(last=False)[1].close()
         self._open[code] = open_image(path)
         return self._open[code]
+
+
+def fill_blanks(pixels: np.ndarray, value: float | str | None) -> None:
+    """Fill blank (NaN or infinite) pixels in place.
+
+    Parameters
+    ----------
+    pixels
+        float32, shape (M, S, S).
+    value
+        A number in the unit of the pixels, ``median`` of each window's good pixels, or None to leave blanks alone.
+    """
+    if value is None:
+        return
+    blank = ~np.isfinite(pixels)
+    for i in np.flatnonzero(blank.any(axis=(1, 2))):
+        good = pixels[i][~blank[i]]
+        if value != "median":
+            pixels[i][blank[i]] = value
+        elif len(good):
+            pixels[i][blank[i]] = np.median(good)
+
+
+def _packed_pixels(artifact: Artifact, rows: int) -> PackedPixels | None:
+    """Pixels that step=pack has copied into the artifact, if it did."""
+    folder = artifact.path / "pixels.zarr"
+    names = [name for name in artifact.manifest["files"] if name.startswith("pixels.zarr/")]
+    if not names:
+        return None
+    sizes = {name.partition("/")[2]: artifact.manifest["files"][name]["size"] for name in names}
+    exponents = np.load(artifact.file("exponent.npy")) if "exponent.npy" in artifact.manifest["files"] else None
+    packed = PackedPixels(folder, sizes, exponents)
+    if packed.shape[0] != rows:
+        raise InputError(f"{folder} has {packed.shape[0]} rows, cutouts.parquet beside it {rows}; pack again")
+    return packed

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skyloom.cluster.files import read_levels
+from skyloom.cluster.files import feature_rows, read_levels
 from skyloom.cluster.sampling import image_assignment
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import InputError, StoreError
@@ -25,6 +25,8 @@ class Curated:
         The cutouts' table and pixels.
     rows : ndarray
         int64, shape (N,): row of each clustered cutout in ``index``.
+    in_features : ndarray
+        int64, shape (N,), ascending: row of each in the features.
     selected : ndarray
         int64, shape (n,): positions of the selected cutouts among the N; repeats where one was taken twice.
     assignments : list of ndarray
@@ -39,6 +41,7 @@ class Curated:
     cutouts: Artifact
     index: CutoutIndex
     rows: np.ndarray
+    in_features: np.ndarray
     selected: np.ndarray
     assignments: list[np.ndarray]
     clusters_per_level: list[int]
@@ -62,7 +65,7 @@ class Curated:
         """
         import h5py
 
-        wanted, back = np.unique(positions, return_inverse=True)
+        wanted, back = np.unique(self.in_features[positions], return_inverse=True)
         with h5py.File(self.features.file("features.h5")) as file:
             source = file["features"]
             found = np.empty((len(wanted), source.shape[1]), dtype=np.float32)
@@ -100,9 +103,11 @@ def open_curated(selection: Artifact, *, image_roots: str | None = None) -> Cura
     ids = np.load(clusters.file("cutout_id.npy"))
     _check_features(features, clusters, ids)
     table = selection.table("selection.parquet")
-    selected = table["row"].to_numpy()
+    in_features = feature_rows(clusters)
+    wanted = table["row"].to_numpy()
     number = len(ids)
-    if len(selected) == 0 or selected.min() < 0 or selected.max() >= number:
+    selected = np.searchsorted(in_features, wanted)
+    if len(wanted) == 0 or not np.isin(wanted, in_features).all():
         raise InputError(f"selection {selection.id} is empty or has rows outside the {number} rows of {clusters.id}")
     if not np.array_equal(ids[selected], table["cutout_id"].to_numpy()):
         raise InputError(f"selection {selection.id} has other cutout ids than clusters {clusters.id}; make it again")
@@ -114,6 +119,7 @@ def open_curated(selection: Artifact, *, image_roots: str | None = None) -> Cura
         cutouts,
         index,
         rows=index.rows_of(ids),
+        in_features=in_features,
         selected=selected.astype(np.int64),
         assignments=[np.asarray(image_assignment(levels, number)) for number in range(1, len(levels) + 1)],
         clusters_per_level=[len(level.centroids) for level in levels],
@@ -133,5 +139,8 @@ def _check_features(features: Artifact, clusters: Artifact, ids: np.ndarray) -> 
     path = features.file("features.h5")
     with h5py.File(path) as file:
         own = file["cutout_id"][:]
+    rows = feature_rows(clusters)
+    if "row.npy" in clusters.manifest["files"] and rows[-1] < len(own):
+        own = own[rows]
     if not np.array_equal(own, ids):
         raise InputError(f"{path} has {len(own)} rows, not the {len(ids)} of clusters {clusters.id}; cluster it again")

@@ -4,10 +4,13 @@ import zlib
 from typing import Any
 
 import numpy as np
+from astropy import units as u
+from astropy_healpix import HEALPix
 
-from skyloom.metric.balance import coverage, gini, normalised_entropy
+from skyloom.metric.balance import coverage, gini, normalised_entropy, occupancy_entropy
 
 SETS = ("all", "random", "selection")
+SKY_ORDER = 6  # HEALPix order of the sky coverage: cells of 0.92 deg, a quarter of the side of a LoTSS mosaic
 
 # Every number on the page, explained to somebody who has not read the method's paper.
 MEANINGS = [
@@ -22,6 +25,15 @@ MEANINGS = [
         "Evenness",
         "The entropy of the occupancy divided by its largest possible value; "
         "1 means that all groups hold the same number of images, 0 that one group holds all.",
+    ),
+    (
+        "Entropy",
+        "The same before it is divided, in nats; exp of it is the number of equally full groups that are as even.",
+    ),
+    (
+        "Sky cells",
+        "Of the sky cells (HEALPix, 0.92 degrees on a side) in which there is any cutout, the fraction of which at "
+        "least one is there.",
     ),
     (
         "Gini",
@@ -42,12 +54,39 @@ def occupancy(assignment: np.ndarray, positions: np.ndarray, clusters: int) -> n
 
 
 def balance(counts: np.ndarray) -> dict[str, float]:
-    """Coverage, normalised entropy and Gini coefficient of counts per cluster, shape (K,)."""
+    """Coverage, entropy, also normalised, and Gini coefficient of counts per cluster, shape (K,)."""
     return {
+        "entropy": round(occupancy_entropy(counts), 6),
         "coverage": round(coverage(counts), 6),
         "normalised_entropy": round(normalised_entropy(counts), 6),
         "gini": round(gini(counts), 6),
     }
+
+
+def sky_coverage(ra_deg: np.ndarray, dec_deg: np.ndarray, sets: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Which part of the sky cells that hold any image is reached by each set.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg
+        (N,) positions, NaN where there is none.
+    sets
+        Positions of the images in each set.
+
+    Returns
+    -------
+    dict
+        ``healpix_order``, ``cells`` that hold any image, and ``coverage`` per set; None without positions.
+    """
+    known = np.isfinite(ra_deg) & np.isfinite(dec_deg)
+    cell = np.full(len(ra_deg), -1, dtype=np.int64)
+    grid = HEALPix(nside=2**SKY_ORDER, order="nested")
+    if known.any():
+        cell[known] = grid.lonlat_to_healpix(ra_deg[known] * u.deg, dec_deg[known] * u.deg)
+    cells = len(np.unique(cell[known]))
+    reached = {name: len(np.unique(cell[positions][known[positions]])) for name, positions in sets.items()}
+    fractions = {name: round(number / cells, 6) if cells else None for name, number in reached.items()}
+    return {"healpix_order": SKY_ORDER, "cells": cells, "coverage": fractions}
 
 
 def describe(values: np.ndarray) -> dict[str, Any]:

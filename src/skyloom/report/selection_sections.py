@@ -8,7 +8,7 @@ import polars as pl
 from skyloom.report import selection_plots as plots
 from skyloom.report.curated import Curated
 from skyloom.report.lineage import flatten, lineage_of
-from skyloom.report.numbers import MEANINGS, SETS, occupancy, stream, verdict
+from skyloom.report.numbers import MEANINGS, SETS, occupancy, sky_coverage, stream, verdict
 from skyloom.report.page import Plot, Section, Table
 from skyloom.store import Artifact
 
@@ -24,17 +24,29 @@ def balance_section(data: Curated, numbers: dict[str, Any], baseline: np.ndarray
     ]
     rows = [
         [f"Level {level['level']}" if name == SETS[0] else "", name, f"{level['clusters']:,}",
-         *(f"{level[name][key]:.3f}" for key in ("coverage", "normalised_entropy", "gini"))]
+         *(f"{level[name][key]:.3f}" for key in ("coverage", "entropy", "normalised_entropy", "gini"))]
         for level in numbers["levels"] for name in SETS
     ]  # fmt: skip
+    sky = sky_coverage(data.column("ra_deg"), data.column("dec_deg"), sets)
+    numbers["sky"] = sky
+    text = [verdict(numbers)]
+    if sky["cells"]:
+        text.append(
+            f"The cutouts lie in {sky['cells']:,} sky cells (HEALPix order {sky['healpix_order']}); "
+            f"the selection reaches {100 * sky['coverage']['selection']:.1f} % of them, "
+            f"the random one {100 * sky['coverage']['random']:.1f} %."
+        )
+    text.append(
+        f"{numbers['duplicates']:,} of the {numbers['selected']:,} selected images are repeats of one taken already."
+    )
     caption = (
         "Images in each cluster, from the fullest to the emptiest, before (all) and after (selection). "
         "A flat line is an even selection; the dotted line is the size of every cluster in a perfect one."
     )
     return Section(
         "Balance over the clusters",
-        text=[verdict(numbers)],
-        tables=[Table(["", "Set", "Clusters", "Coverage", "Evenness", "Gini"], rows, text_columns=2)],
+        text=text,
+        tables=[Table(["", "Set", "Clusters", "Coverage", "Entropy", "Evenness", "Gini"], rows, text_columns=2)],
         terms=MEANINGS,
         plots=[Plot("occupancy.png", plots.occupancy_plot(counts, dpi=dpi), caption)],
     )

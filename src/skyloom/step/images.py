@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from skyloom.errors import InputError
+from skyloom.errors import ConfigError, InputError
 from skyloom.sky.survey import Survey, find_images
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
@@ -33,11 +33,17 @@ class ListedImage:
         Absolute path.
     fingerprint : str
         Of the file's content, independent of the path.
+    mask : Path or None
+        Source mask beside the image, when the step uses masks; it may not exist.
+    mask_fingerprint : str or None
+        Of the mask's content; None without one.
     """
 
     name: str
     path: Path
     fingerprint: str
+    mask: Path | None = None
+    mask_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class ImageSet:
         """Kind and id of the artifact, or number and digest of the files: the same wherever they lie."""
         if self.artifact:
             return self.artifact.identity()
-        listed = [[image.name, image.fingerprint] for image in self.images]
+        listed: list[list[str | None]] = [[image.name, image.fingerprint] for image in self.images]
+        if any(image.mask for image in self.images):
+            listed = [[*item, image.mask_fingerprint] for item, image in zip(listed, self.images, strict=True)]
         return {"files": len(listed), "digest": hashlib.sha256(canonical(listed)).hexdigest()}
 
     def recorded_path(self, image: ListedImage) -> tuple[str | None, str]:
@@ -69,7 +77,8 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
     value
         A file, a folder, a glob, a list of these, or id, prefix or name of an ``images`` artifact.
     parameters
-        The step's other parameters; ``survey`` says how files are laid out.
+        The step's other parameters; ``survey`` says how files are laid out. With ``strategy=mask`` the source masks
+        beside the images belong to the input.
     store
         Where artifacts are looked up.
 
@@ -77,6 +86,8 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
     ------
     InputError
         When nothing is found.
+    ConfigError
+        When masks are wanted and the survey has none.
     StoreError
         When the value is no path and stands for no artifact.
     """
@@ -90,9 +101,24 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
     found = find_images(artifact.path if artifact else value, survey)
     if not found:
         raise InputError(f"no images of survey '{survey.name}' in {value}")
+    masks: list[Path | None] = [None] * len(found)
+    if parameters.get("strategy") == "mask":
+        if survey.mask_name is None:
+            raise ConfigError(
+                f"strategy=mask needs source masks, and survey '{survey.name}' says of none; give "
+                "survey.mask_name=FILE, the name of the mask beside each image"
+            )
+        # patterns such as *.fits find masks as well
+        if not (found := [f for f in found if f.path.name != survey.mask_name]):
+            raise InputError(f"only masks ({survey.mask_name}) and no images of survey '{survey.name}' in {value}")
+        masks = [f.path.with_name(survey.mask_name) for f in found]
     with ThreadPoolExecutor(8) as pool:  # many small reads, each waiting for the disk
         prints = list(pool.map(fingerprint, [image.path for image in found]))
-    images = tuple(ListedImage(f.name, f.path, p) for f, p in zip(found, prints, strict=True))
+        mask_prints = list(pool.map(lambda mask: fingerprint(mask) if mask and mask.exists() else None, masks))
+    images = tuple(
+        ListedImage(f.name, f.path, digest, mask, mask_digest)
+        for f, digest, mask, mask_digest in zip(found, prints, masks, mask_prints, strict=True)
+    )
     return ImageSet(images, artifact)
 
 

@@ -18,6 +18,7 @@ from skyloom.trainer.callbacks import FiniteLoss, StepSeed, progress_callbacks
 from skyloom.trainer.options import TrainerOptions
 from skyloom.trainer.record import CsvRecord
 from skyloom.trainer.resume import EpochLoader, Resume
+from skyloom.trainer.settle import settle
 
 CHECKPOINT = "last.ckpt"
 log = logging.getLogger("skyloom")
@@ -113,6 +114,7 @@ def fit(
                 signal.signal(signal.SIGINT, handler)
                 raise KeyboardInterrupt from error
             raise
+    settle(last, build.write)
     return resume.images
 
 

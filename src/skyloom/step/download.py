@@ -1,0 +1,273 @@
+"""step=download: the images of a survey from its server, whole and with their checksums."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import polars as pl
+from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from skyloom.errors import InputError, StoreError
+from skyloom.progress import progress
+from skyloom.sky.fetch import Fetcher, MissingError
+from skyloom.sky.fits_whole import check_whole, is_fits
+from skyloom.sky.remote_list import SAFE_NAME, Checksums, ImageNames, open_checksums, open_names
+from skyloom.step.images import SurveyFacts
+from skyloom.store import Build, builds
+from skyloom.store.fingerprint import sha256_file
+
+COLUMNS = {"mosaic": pl.String, "file": pl.String, "path": pl.String, "bytes": pl.Int64, "sha256": pl.String,
+           "url": pl.String}  # fmt: skip
+INCOMING = "_incoming"  # no mosaic is called so: names start with a letter or a digit
+
+
+def _check_url(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} is no address; give base_url=https://… (the survey may not have one)")
+    return value.rstrip("/")
+
+
+def _check_files(value: list[str]) -> list[str]:
+    if not value or not all(SAFE_NAME.fullmatch(name) for name in value):
+        raise ValueError(f"{value} is not a list of plain file names such as [mosaic-blanked.fits]")
+    return sorted(set(value))
+
+
+@builds(
+    "images",
+    version=1,
+    inputs={"mosaics": open_names, "checksums": open_checksums},
+    free=("workers", "retries", "retry_wait_s", "timeout_s"),
+)
+def download(
+    build: Build,
+    *,
+    survey: SurveyFacts,
+    mosaics: ImageNames,
+    files: Annotated[list[str], AfterValidator(_check_files)],
+    base_url: Annotated[str, BeforeValidator(_check_url)],
+    checksums: Checksums | None,
+    on_missing: Literal["error", "skip"],
+    workers: PositiveInt,
+    retries: NonNegativeInt,
+    retry_wait_s: NonNegativeFloat,
+    timeout_s: PositiveFloat,
+) -> None:
+    """Download images of a survey.
+
+    Writes ``mosaics/<name>/<file>`` and ``files.parquet`` (mosaic, file, path, bytes, sha256, url; by mosaic and
+    file). With ``on_missing=skip`` also ``dropped.parquet``. A mosaic is one resumable piece; of a file that broke
+    off the rest is fetched.
+
+    Parameters
+    ----------
+    build
+        Where to write.
+    survey
+        Facts of the survey.
+    mosaics
+        Names of the images.
+    files
+        Files of each image.
+    base_url
+        Address above ``<mosaic>/<file>``.
+    checksums
+        Expected sha256 of every file; None: there are none, sizes and FITS headers are all that can be checked.
+    on_missing
+        A file that the server does not have: ``error`` stops before anything is fetched, ``skip`` leaves its
+        mosaic out.
+    workers
+        Mosaics fetched at the same time.
+    retries, retry_wait_s, timeout_s
+        See :class:`skyloom.sky.fetch.Fetcher`.
+
+    Raises
+    ------
+    InputError
+        A file is not there, does not arrive, is no whole FITS file or has another checksum.
+    StoreError
+        The disk has less room than the files need.
+    """
+    if checksums:
+        checksums.check_covers([f"{name}/{file}" for name in mosaics.names for file in files])
+    fetcher = Fetcher(retries=retries, retry_wait_s=retry_wait_s, timeout_s=timeout_s)
+    urls = {(name, file): f"{base_url}/{quote(name, safe='+')}/{quote(file, safe='+')}"
+            for name in mosaics.names for file in files}  # fmt: skip
+    todo = [name for name in mosaics.names if not build.done(name)]
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            sizes = _look_up(build, fetcher, pool, {key: url for key, url in urls.items() if key[0] in set(todo)})
+            _leave_out_missing(build, sizes, urls, on_missing)
+            sizes = {key: size for key, size in sizes.items() if not build.done(key[0])}
+            _check_room(build, sizes)
+            total = sum(size or 0 for size in sizes.values()) if None not in sizes.values() else None
+            with progress(total, "download", "bytes") as bar:
+                lock = threading.Lock()
+
+                def advance(n: int) -> None:
+                    with lock:
+                        bar.advance(n)
+
+                futures = [
+                    pool.submit(_fetch_mosaic, build, name, files, urls, checksums, on_missing, fetcher, advance)
+                    for name in todo
+                    if not build.done(name)
+                ]
+                wait(futures, return_when=FIRST_EXCEPTION)
+                for future in futures:
+                    if future.done():
+                        future.result()  # raises what went wrong
+        except BaseException:
+            fetcher.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    _join(build, mosaics, files, survey, base_url)
+
+
+def _look_up(
+    build: Build, fetcher: Fetcher, pool: ThreadPoolExecutor, urls: dict[tuple[str, str], str]
+) -> dict[tuple[str, str], int | None]:
+    """Sizes of the files that are still to come, -1 for those that the server does not have."""
+
+    def look(item: tuple[tuple[str, str], str]) -> int | None:
+        (name, file), url = item
+        whole = _incoming(build, name) / file
+        if whole.exists():
+            return whole.stat().st_size
+        try:
+            return fetcher.size(url)
+        except MissingError:
+            return -1
+
+    sizes: dict[tuple[str, str], int | None] = {}
+    with progress(len(urls), "download: asking for sizes", "files") as bar:
+        for key, size in zip(urls, pool.map(look, urls.items()), strict=True):
+            sizes[key] = size
+            bar.advance()
+    return sizes
+
+
+def _leave_out_missing(
+    build: Build, sizes: dict[tuple[str, str], int | None], urls: dict[tuple[str, str], str], on_missing: str
+) -> None:
+    """Stop at files that the server does not have, or finish the pieces of their mosaics as empty ones."""
+    missing = [key for key, size in sizes.items() if size == -1]
+    if missing and on_missing == "error":
+        name, file = missing[0]
+        raise InputError(
+            f"{len(missing)} of {len(sizes)} files are not on the server, the first is {name}/{file} "
+            f"({urls[missing[0]]}); correct mosaics, files or base_url, or leave such mosaics out with on_missing=skip"
+        )
+    for name in dict.fromkeys(name for name, _ in missing):
+        lost = [{"mosaic": name, "file": f, "url": urls[name, f]} for n, f in missing if n == name]
+
+        def make(folder: Path, lost: list[dict[str, str]] = lost) -> None:
+            folder.mkdir()
+            _note_missing(folder, lost)
+
+        build.shard(name, make)
+
+
+def _check_room(build: Build, sizes: dict[tuple[str, str], int | None]) -> None:
+    needed = sum(size or 0 for size in sizes.values())
+    arrived = sum(f.stat().st_size for f in _incoming(build, "").rglob("*") if f.is_file() and f.suffix != ".json")
+    free = shutil.disk_usage(build.path).free
+    if needed - arrived > free:
+        raise StoreError(
+            f"the files need {(needed - arrived) / 1e9:.1f} GB, the disk of {build.path.parents[1]} has "
+            f"{free / 1e9:.1f} GB free; put the store on a larger disk (paths.store) or ask for fewer mosaics"
+        )
+
+
+def _fetch_mosaic(
+    build: Build, name: str, files: list[str], urls: dict[tuple[str, str], str], checksums: Checksums | None,
+    on_missing: str, fetcher: Fetcher, advance: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Make the piece of one mosaic: its files, whole and checked, and a record of them."""
+    incoming = _incoming(build, name)
+    incoming.mkdir(parents=True, exist_ok=True)
+
+    def make(folder: Path) -> None:
+        records = []
+        for file in files:
+            path, url = incoming / file, urls[name, file]
+            try:
+                fetcher.fetch(url, path, advance=advance)
+            except MissingError:  # found out only now by a server that does not answer HEAD
+                if on_missing == "error":
+                    raise
+                folder.mkdir()
+                _note_missing(folder, [{"mosaic": name, "file": file, "url": url}])
+                return
+            try:
+                if is_fits(path):
+                    check_whole(path)
+                digest = sha256_file(path)
+                if checksums:
+                    checksums.check(f"{name}/{file}", digest)
+            except InputError as error:
+                path.unlink()  # the next run fetches it anew
+                raise InputError(f"{url} has arrived, but cannot be used: {error}") from error
+            records.append({"mosaic": name, "file": file, "path": f"mosaics/{name}/{file}",
+                            "bytes": path.stat().st_size, "sha256": digest, "url": url})  # fmt: skip
+        folder.mkdir()
+        for file in files:
+            _link(incoming / file, folder / file)
+        (folder / "files.json").write_text(json.dumps(records))
+
+    build.shard(name, make)
+    shutil.rmtree(incoming)
+
+
+def _note_missing(folder: Path, lost: list[dict[str, str]]) -> None:
+    (folder / "missing.json").write_text(json.dumps(lost))
+
+
+def _incoming(build: Build, name: str) -> Path:
+    return build.scratch(INCOMING) / name
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, so that no moment of the renaming can lose it; a copy where disks have no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _join(build: Build, mosaics: ImageNames, files: list[str], survey: Any, base_url: str) -> None:
+    """Put the pieces together and tell the manifest what is there and what is not."""
+    pieces = {name: build.shard(name, _never) for name in mosaics.names}
+    whole = {name: piece for name, piece in pieces.items() if (piece / "files.json").exists()}
+    left_out = [name for name in pieces if name not in whole]
+    lost = [row for name in left_out for row in json.loads((pieces[name] / "missing.json").read_text())]
+    if not whole:
+        raise InputError(f"none of the {len(pieces)} mosaics is on the server; the first address is {lost[0]['url']}")
+    rows = [row for piece in whole.values() for row in json.loads((piece / "files.json").read_text())]
+    table = pl.DataFrame(rows, schema=COLUMNS)
+    with build.write("mosaics") as folder:
+        folder.mkdir()
+        for name, piece in whole.items():
+            (folder / name).mkdir()
+            for file in files:
+                _link(piece / file, folder / name / file)
+    with build.write("files.parquet") as path:
+        table.write_parquet(path, compression="zstd")
+    if lost:
+        with build.write("dropped.parquet") as path:
+            pl.DataFrame(lost).with_columns(reason=pl.lit("not on the server")).write_parquet(path)
+    build.table = "files.parquet"
+    build.count(read=len(pieces), kept=len(whole), files=len(table), bytes=int(table["bytes"].sum()))
+    build.drop("mosaic not on the server", len(left_out), why="a file is missing; see dropped.parquet",
+               examples=left_out)  # fmt: skip
+    build.note(survey=survey.name, unit=survey.unit, base_url=base_url)
+
+
+def _never(folder: Path) -> None:
+    raise RuntimeError(f"{folder} should have been fetched before")

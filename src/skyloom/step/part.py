@@ -1,0 +1,59 @@
+"""step=part: one part of a split as a selection, for all that takes a selection."""
+
+import polars as pl
+
+from skyloom.errors import InputError, unknown_choice
+from skyloom.store import Artifact, Build, builds, of_kind
+
+
+@builds("selection", version=1, inputs={"split": of_kind("split"), "selection": of_kind("selection")})
+def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None) -> None:
+    """Take one part of a split, or what a selection has in common with it.
+
+    Writes ``selection.parquet``: ``cutout_id`` and ``row``, by row. Without a selection ``row`` is the row in the
+    cutouts; with one, its rows (and repeats and other columns) are kept as they are.
+
+    Parameters
+    ----------
+    build
+        Where to write.
+    split
+        Artifact of kind ``split``.
+    part
+        Name of the part, such as ``train``.
+    selection
+        Artifact of kind ``selection``, of which the cutouts in the part are taken; None takes all of the part.
+
+    Raises
+    ------
+    ConfigError
+        No such part.
+    InputError
+        The selection has cutouts that the split does not know, or none in the part.
+    """
+    rows = split.table("split.parquet")
+    if part not in split.notes["parts"]:
+        raise unknown_choice("part", part, split.notes["parts"])
+    inside = rows.filter(pl.col("split") == part).select("cutout_id")
+    every = pl.concat([rows.select("cutout_id"), split.table("dropped.parquet").select("cutout_id")])
+    if selection is None:
+        place = split.inputs["cutouts"].table("cutouts.parquet").select("cutout_id").with_row_index("row")
+        table = place.join(inside, on="cutout_id", how="semi", maintain_order="left")
+        table = table.select("cutout_id", pl.col("row").cast(pl.Int64))
+        read = len(every)
+    else:
+        given = selection.table("selection.parquet")
+        if lost := len(given.join(every, on="cutout_id", how="anti")):
+            raise InputError(
+                f"{lost} cutouts of selection {selection.id} are not in split {split.id}; it was made from other "
+                "cutouts ('skyloom lineage ID' tells)"
+            )
+        table = given.join(inside, on="cutout_id", how="semi", maintain_order="left")
+        read = len(given)
+        if table.is_empty():
+            raise InputError(f"selection {selection.id} has no cutout in part {part} of split {split.id}")
+    with build.write("selection.parquet") as path:
+        table.write_parquet(path, compression="zstd")
+    build.table = "selection.parquet"
+    build.count(read=read, kept=len(table), distinct=table["cutout_id"].n_unique())
+    build.drop("other part", read - len(table), why=f"not in part {part}, or at a border of parts")
