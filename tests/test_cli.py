@@ -115,6 +115,57 @@ def test_find_without_a_match_exits_with_1_and_with_an_unknown_key_with_2(filled
     assert "Did you mean 'spread_deg'?" in error
 
 
+def test_find_knows_what_ancestors_were_made_with(fresh, skyloom):
+    selection, root = fresh
+    cutouts = chain(selection)[3]
+    for words in (
+        (f"cutouts={cutouts.id}", "cutouts.sky=true"),
+        ("cutouts.spread_deg=4", "features.dimensions>=4", "features.dimensions<5"),
+        ("clusters=*", "features.dimensions!=9", "step=fake_*"),
+    ):
+        assert skyloom("--store", root, "find", "selection", *words)[1] == [selection.id], words
+    assert skyloom("--store", root, "find", "selection", "features.dimensions>4")[0] == 1
+    assert skyloom("--store", root, "find", "selection", "step>4a")[0] == 2
+    wide = skyloom("--store", root, "find", "selection", "cutouts.sky=true", "--wide")[1][0].split("\t")
+    assert wide[0] == selection.id
+    assert {"features.dimensions=4", f"cutouts={cutouts.id}"} < set(wide)
+
+
+def test_find_on_a_terminal_shows_what_differs(fresh, skyloom, monkeypatch):
+    selection, root = fresh
+    other = write_selection(root, rows=[1, 2])
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    text = "\n".join(skyloom("--store", root, "find", "selection")[1])
+    assert selection.id in text
+    assert other.id in text
+    assert "rows" in text
+    assert "dimensions" not in text, "it is the same for both"
+
+
+def test_an_unreadable_manifest_is_reported_and_the_others_are_listed(fresh, skyloom):
+    selection, root = fresh
+    broken = chain(selection)[4].path / "manifest.json"
+    broken.chmod(0o644)
+    for text in ("{", "[]", '{"schema": 1, "kind": "images"}'):
+        broken.write_text(text)
+        for words in (("ls",), ("find", "selection")):
+            code, lines, error = skyloom(*words, "--store", root)
+            assert code == 0
+            assert any(selection.id in line for line in lines)
+            assert f"left out: {broken}" in error
+
+
+def test_verify_notices_an_edited_parameter(fresh, skyloom):
+    selection, root = fresh
+    source = selection.path / "manifest.json"
+    source.chmod(0o644)
+    source.write_text(source.read_text().replace('"rows": [', '"rows": [\n 3,'))
+    code, lines, _ = skyloom("verify", selection.id, "--store", root)
+    assert code == 1
+    assert "were edited" in lines[0]
+
+
 def test_lineage_goes_up_and_down(filled, skyloom):
     selection, root = filled
     expected = chain(selection)

@@ -14,7 +14,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("curate", "train", "extract", "analyze")
+_VERBS = ("curate", "train", "extract", "analyze", "recipe")
 
 
 def __getattr__(name: str) -> Any:

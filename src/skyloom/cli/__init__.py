@@ -68,9 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("kind", nargs="?", help="only this kind (cutouts, features, …)")
     one = command("show", "tell all about one artifact")
     one.add_argument("ref", metavar="REF")
-    one = command("find", "print the ids of artifacts with given parameters, one per line")
-    one.add_argument("terms", nargs="*", metavar="[KIND] key=value", help="dotted parameter or input names, or step")
+    one = command(
+        "find", "find artifacts by their parameters and by what they were made from; in a pipe the ids, one per line"
+    )
+    one.add_argument(
+        "terms", nargs="*", metavar="[KIND] key=value",
+        help="dotted names of parameters and inputs, or step; behind a kind those of ancestors (cutouts.window_px=8); "
+        "* and ? stand for any letters; also !=, >, >=, < and <=, in quotes",
+    )  # fmt: skip
     one.add_argument("--from", dest="made_from", metavar="REF", help="only what was made from this, directly or not")
+    one.add_argument("--wide", action="store_true", help="show all parameters, not only those that differ")
     one = command("lineage", "show what an artifact was made from, as a tree")
     one.add_argument("ref", metavar="REF")
     one.add_argument("--down", action="store_true", help="show what was made from it instead")

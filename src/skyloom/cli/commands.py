@@ -1,21 +1,25 @@
 """One function per command of ``skyloom``; each prints its answer and returns the exit code."""
 
 from argparse import Namespace
-from collections.abc import Iterator
 from typing import Any
 
-from skyloom.cli.graph import Graph, folders, removable, up
+from skyloom.cli import output
+from skyloom.cli.graph import Graph, removable, up
 from skyloom.cli.output import line, say, sections, size_text, table, tree
+from skyloom.cli.query import Facts, differing, read_terms, select
 from skyloom.errors import ConfigError, StoreError, unknown_choice
 from skyloom.progress import track
 from skyloom.report.lineage import counts_text, flatten, inputs_of
 from skyloom.store import Artifact, Store
 
+WIDEST = 12  # columns of a table that still fit on a wide terminal
+
 
 def ls(options: Namespace) -> int:
     """List the artifacts of a store: kind, id, names, step, time, size, counts."""
     store = _store(options)
-    found = [artifact for artifact in store if options.kind in (None, artifact.kind)]
+    everything = _readable(store)
+    found = [artifact for artifact in everything if options.kind in (None, artifact.kind)]
     found.sort(key=lambda artifact: (artifact.kind, artifact.history.get("finished", ""), artifact.id))
     names = _names(store)
     rows = [
@@ -23,7 +27,7 @@ def ls(options: Namespace) -> int:
         for a in found
     ]
     if not rows:
-        _nothing(store, options.kind)
+        _nothing(store, everything, options.kind)
         return 0
     table(("kind", "id", "name", "made by", "finished", "size", "counts"), rows)
     return 0
@@ -60,26 +64,50 @@ def show(options: Namespace) -> int:
 def find(options: Namespace) -> int:
     """Print the ids of the artifacts that fit, one per line; exit code 1 when none does."""
     store = _store(options)
-    kinds = [term for term in options.terms if "=" not in term]
-    if len(kinds) > 1:
-        raise ConfigError(f"expected at most one kind and then key=value, found {' '.join(kinds)}")
-    kind = kinds[0] if kinds else None
-    where = dict(term.split("=", 1) for term in options.terms if "=" in term)
-    candidates = store.find(kind)
+    words = [word for word in options.terms if not set(word) & set("=<>")]
+    if len(words) > 1:
+        raise ConfigError(f"expected at most one kind and then key=value, found {' '.join(words)}")
+    kind = words[0] if words else None
+    terms = read_terms([word for word in options.terms if word not in words], store)
+    everything = _readable(store)
+    graph = Graph(everything)
+    candidates = [artifact for artifact in everything if kind in (None, artifact.kind)]
     if options.made_from:
-        ids = {artifact.id for artifact in Graph(store).descendants(store.open(options.made_from).id)}
+        ids = {artifact.id for artifact in graph.descendants(store.open(options.made_from).id)}
         candidates = [artifact for artifact in candidates if artifact.id in ids]
     if not candidates:
-        return _nothing(store, kind)
-    known = {"step"} | {key for artifact in candidates for key in _keys(artifact)}
-    for key in where:
-        if key not in known:
-            raise unknown_choice("key", key, known)
-    wanted = {artifact.id for artifact in candidates}
-    found = [artifact for artifact in store.find(kind, where) if artifact.id in wanted]
-    for artifact in found:
-        line((artifact.id,))
-    return 0 if found else _nothing(store, kind)
+        return _nothing(store, everything, kind)
+    found = select(candidates, terms, graph)
+    if not found:
+        return _nothing(store, everything, kind)
+    _print_found(found, _names(store), kind, wide=options.wide)
+    return 0
+
+
+def _print_found(found: list[tuple[Artifact, Facts]], names: Any, kind: str | None, *, wide: bool) -> None:
+    """Ids alone in a pipe, with all parameters behind them when wide; a table of what differs on a terminal."""
+    if not output.is_terminal():
+        for artifact, facts in found:
+            values = [f"{key}={','.join(texts)}" for key, texts in facts.values.items()] if wide else []
+            line((artifact.id, *values))
+        return
+    every = list(dict.fromkeys(key for _, facts in found for key in facts.values))
+    differ = differing([facts for _, facts in found]) if kind else []  # of different kinds, everything differs
+    kinds = {artifact.kind for artifact, _ in found}
+    first = found[0][1]
+    inputs = [k for k in every if k in first.ids and k not in differ and "." not in k and first.values[k] != ["null"]]
+    columns = every if wide else [*(inputs if kind else []), *differ]
+    heads = ["kind", "id", "name", "finished", *columns]
+    rows = [
+        (a.kind, a.id, names(a), a.history.get("finished", ""), *(",".join(f.values.get(key, [])) for key in columns))
+        for a, f in found
+    ]
+    if wide or len(heads) > WIDEST:  # one artifact below the other: a person reads down, not across
+        for row in rows:
+            sections([(f"{row[0]} {row[1]}", [(h, str(v)) for h, v in zip(heads[2:], row[2:], strict=True) if v])])
+        return
+    drop = 1 if len(kinds) == 1 and kind else 0
+    table(heads[drop:], [row[drop:] for row in rows])
 
 
 def lineage(options: Namespace) -> int:
@@ -87,14 +115,14 @@ def lineage(options: Namespace) -> int:
     store = _store(options)
     artifact = store.open(options.ref)
     label = _names(store)
-    tree(Graph(store).down(artifact, label) if options.down else up(artifact, label))
+    tree(Graph(_readable(store)).down(artifact, label) if options.down else up(artifact, label))
     return 0
 
 
 def verify(options: Namespace) -> int:
     """Check artifacts against their manifests; exit code 1 when there are problems."""
     store = _store(options)
-    chosen = [store.open(ref).path for ref in options.refs] or list(folders(store))
+    chosen = [store.open(ref).path for ref in options.refs] or list(store.folders())
     problems = 0
     for folder in track(chosen, "verify", unit="artifacts"):
         try:
@@ -169,20 +197,14 @@ def _size(artifact: Artifact) -> int:
     return sum(entry["size"] for entry in artifact.manifest["files"].values())
 
 
-def _nothing(store: Store, kind: str | None) -> int:
-    kinds = sorted({artifact.kind for artifact in store})
+def _readable(store: Store) -> list[Artifact]:
+    """All artifacts but those whose manifest cannot be read, which are named on stderr."""
+    return store.readable(lambda error: say(f"left out: {error}"))
+
+
+def _nothing(store: Store, everything: list[Artifact], kind: str | None) -> int:
+    kinds = sorted({artifact.kind for artifact in everything})
     if kind and kinds and kind not in kinds:
         raise unknown_choice("kind", kind, kinds)
     say(f"nothing found in {store.root}" if kinds else f"the store {store.root} is empty")
     return 1
-
-
-def _keys(artifact: Artifact) -> Iterator[str]:
-    """Dotted names by which an artifact can be found."""
-    queue = [("", artifact.manifest["parameters"]), ("", artifact.manifest["inputs"])]
-    while queue:
-        prefix, node = queue.pop()
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                queue.append((f"{prefix}{key}.", value))

@@ -1,19 +1,22 @@
 """Which artifact of a store was made from which, read from the manifests alone, so that gaps do no harm."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from skyloom.cli.output import Node
 from skyloom.errors import StoreError
 from skyloom.report.lineage import inputs_of
 from skyloom.store import Artifact, Store
-from skyloom.store.artifact import MANIFEST
 
 AGAIN = "(see above)"
 
 
 class Graph:
-    """All finished artifacts of a store and the arrows between them.
+    """Artifacts of a store and the arrows between them.
+
+    Parameters
+    ----------
+    artifacts
+        A whole store, or those of its artifacts that can be read.
 
     Attributes
     ----------
@@ -23,8 +26,8 @@ class Graph:
         By id, the ids of what was made directly from it.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.artifacts = {artifact.id: artifact for artifact in store}
+    def __init__(self, artifacts: Iterable[Artifact]) -> None:
+        self.artifacts = {artifact.id: artifact for artifact in artifacts}
         self.children: dict[str, list[str]] = {}
         for artifact in self.artifacts.values():
             for kind, id, _ in inputs_of(artifact):
@@ -41,6 +44,17 @@ class Graph:
                 seen[head] = None
                 queue.extend(self.children.get(head, ()))
         return [self.artifacts[id] for id in seen]
+
+    def ancestors(self, artifact: Artifact) -> list[Artifact]:
+        """Everything that an artifact was made from and that is here, nearest first."""
+        seen: dict[str, Artifact] = {}
+        queue = [artifact]
+        while queue:
+            for _, id, _ in inputs_of(queue.pop(0)):
+                if id in self.artifacts and id not in seen:
+                    seen[id] = self.artifacts[id]
+                    queue.append(seen[id])
+        return list(seen.values())
 
     def down(self, artifact: Artifact, label: Callable[[Artifact], str]) -> Node:
         """Tree of what was made from an artifact."""
@@ -72,13 +86,6 @@ def up(artifact: Artifact, label: Callable[[Artifact], str], seen: set[str] | No
         except StoreError:
             node.children.append(Node((kind, id, "", "no longer in the store")))
     return node
-
-
-def folders(store: Store) -> Iterator[Path]:
-    """Folders of all finished artifacts, also of those whose manifest cannot be read."""
-    for manifest in sorted(store.root.glob(f"*/*/{MANIFEST}")):
-        if not manifest.parts[-3].startswith("."):
-            yield manifest.parent
 
 
 def removable(store: Store, artifacts: list[Artifact]) -> list[Artifact]:

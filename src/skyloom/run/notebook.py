@@ -1,11 +1,15 @@
 """The four verbs for notebooks and programs: the same configuration files, the same ids, an artifact in return."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skyloom.errors import ConfigError
+from skyloom.errors import ConfigError, unknown_choice
 from skyloom.store import Artifact, Plan
+
+if TYPE_CHECKING:
+    from skyloom.run.recipe import Chain, OnLink
 
 
 def curate(step: str, **options: Any) -> Artifact | Plan:
@@ -42,6 +46,28 @@ def analyze(report: str, **options: Any) -> Artifact | Plan:
     return _run("analyze", report=report, **options)
 
 
+def recipe(name: str, *, on_link: "OnLink | None" = None, **options: Any) -> "Chain":
+    """Make what is missing of a whole chain, as ``curate.py recipe=…`` does.
+
+    Parameters
+    ----------
+    name
+        A file of ``conf/recipe``.
+    on_link
+        Called with each link and its artifact as soon as that is there.
+    **options
+        As in :func:`curate`; the recipe's own parameters are ``**{"recipe.window_px": 128}``.
+
+    Returns
+    -------
+    skyloom.run.recipe.Chain
+        The table of links; ``artifacts`` holds the results by name.
+    """
+    from skyloom.run.recipe import run_recipe
+
+    return run_recipe(configure("curate", {"recipe": name, **options}), on_link=on_link)
+
+
 def config_folder() -> Path:
     """Folder of the configuration: ``SKYLOOM_CONF``, else ``conf/`` of the checkout that skyloom runs from."""
     folder = Path(os.environ.get("SKYLOOM_CONF") or Path(__file__).resolve().parents[3] / "conf")
@@ -52,31 +78,66 @@ def config_folder() -> Path:
     return folder
 
 
-def compose(verb: str, overrides: list[str]) -> Any:
-    """Compose the configuration of a verb from command-line overrides."""
+def compose(verb: str, overrides: list[str], folders: Sequence[str] = ()) -> Any:
+    """Compose the configuration of a verb from command-line overrides.
+
+    Parameters
+    ----------
+    verb
+        ``curate``, ``extract``, ``train`` or ``analyze``.
+    overrides
+        As on the command line.
+    folders
+        The main configuration folder and any further ones; empty for skyloom's own.
+    """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder()), job_name=verb):
-        return hydra.compose(verb, overrides)
+    main, *more = folders or [str(config_folder())]
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in more)}]"] if more else []
+    outer = GlobalHydra.instance().hydra  # that of a script which runs a recipe: Hydra allows one at a time
+    GlobalHydra.instance().hydra = None
+    try:
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=main, job_name=verb):
+            return hydra.compose(verb, overrides + search)
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
-def _run(verb: str, **options: Any) -> Artifact | Plan:
+def configure(verb: str, options: dict[str, Any], folders: Sequence[str] = ()) -> Any:
+    """Compose the configuration of a verb from Python values; ``folders`` as in :func:`compose`.
+
+    Raises
+    ------
+    ConfigError
+        A choice or a key does not exist.
+    """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from skyloom.run.verbs import call
+    from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
     options = {"paths.store" if key == "store" else key: _plain(value) for key, value in options.items()}
-    groups = {key for key, value in options.items() if isinstance(value, str) and (config_folder() / key).is_dir()}
+    where = [Path(folder) for folder in folders or [str(config_folder())]]
+    groups = {
+        key for key, value in options.items() if isinstance(value, str) and any((f / key).is_dir() for f in where)
+    }
     try:
-        config = compose(verb, [f"{key}={options[key]}" for key in sorted(groups)])
+        config = compose(verb, [f"{key}={options[key]}" for key in sorted(groups)], folders)
         for key, value in options.items():
             if key not in groups:
                 OmegaConf.update(config, key, value)
+    except ConfigAttributeError as error:
+        above = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        raise unknown_choice("option", key.rpartition(".")[2], [str(k) for k in above or config]) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    return call(verb, config)
+    return config
+
+
+def _run(verb: str, **options: Any) -> Artifact | Plan:
+    from skyloom.run.verbs import call
+
+    return call(verb, configure(verb, options))
 
 
 def _plain(value: Any) -> Any:

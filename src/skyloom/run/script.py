@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -13,7 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from skyloom.errors import SkyloomError
+from skyloom.errors import ConfigError, SkyloomError
+
+if TYPE_CHECKING:
+    from skyloom.run.recipe import Chain
+    from skyloom.store import Artifact, Plan
 
 EXIT_USER_ERROR = 2
 
@@ -22,15 +26,27 @@ def run(verb: str, config: DictConfig) -> None:
     """Run a verb with a composed configuration; the last line on stdout is the id."""
     from skyloom.run.verbs import call  # late: --help and --cfg job must not wait for it
 
+    result: Artifact | Plan | Chain
     try:
-        result = call(verb, config)
+        result = _chain(config) if config.get("recipe") else call(verb, config)
     except SkyloomError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the launcher reports which job of the sweep failed
         _fail(str(error))
-    if config.dry_run:
+    if config.dry_run and not config.get("recipe"):
         print(result, file=sys.stderr)
-    print(result.id)
+    if result.id:
+        print(result.id)
+
+
+def _chain(config: DictConfig) -> "Chain":
+    """Run a recipe; its links are composed from the same folders as it was, ``--config-dir`` included."""
+    from skyloom.run.recipe import run_recipe
+
+    if config.get("step"):
+        raise ConfigError(f"step={config.step} and a recipe were given; give one of them")
+    sources = HydraConfig.get().runtime.config_sources
+    return run_recipe(config, folders=[source.path for source in sources if source.schema == "file"])
 
 
 def launch(main: Callable[[], None]) -> None:

@@ -13,8 +13,8 @@ from skyloom.store import Artifact, Plan
 
 log = logging.getLogger("skyloom")
 
-# Per verb: the key that chooses the function, and the package in which one module is one choice.
-VERBS = {"curate": "step", "extract": "product", "analyze": "report"}
+# Per verb: the key that chooses the function. But for train, it is also the package in which one module is one choice.
+GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "report"}
 
 
 def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
@@ -23,8 +23,10 @@ def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
         from skyloom.trainer.train import train
 
         return train
-    group = VERBS[verb]
-    choice = config[group]
+    group = GROUPS[verb]
+    choice = config.get(group)
+    if choice is None:  # only curate: a recipe may stand in the place of a step
+        raise ConfigError(f"give a step or a recipe: step={_or('step')}, or recipe={_or('recipe')}")
     return getattr(importlib.import_module(f"skyloom.{group}.{choice}"), choice)
 
 
@@ -57,6 +59,12 @@ def call(verb: str, config: DictConfig) -> Artifact | Plan:
     """Run a verb and return what it made, or the plan when ``dry_run`` is set."""
     function = function_of(verb, config)
     return function(**arguments_of(function, config))
+
+
+def _or(group: str) -> str:
+    from skyloom.run.notebook import config_folder
+
+    return "|".join(sorted(path.stem for path in (config_folder() / group).glob("*.yaml")))
 
 
 def _missing(value: Any, path: str) -> Iterator[str]:

@@ -1,0 +1,117 @@
+"""SIGKILL at ten random moments in each step of a small chain: the same command always ends with the same bytes.
+
+A new step is one more line in LINKS (the format of ``conf/recipe``).
+"""
+
+import hashlib
+import os
+import random
+import sys
+
+import pytest
+
+from make.killed import build, server
+from skyloom.run.links import read_links
+from skyloom.run.verbs import arguments_of, function_of
+from skyloom.store import Artifact, Store
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+
+KILLS = 10
+IMAGE = {"backbone": "resnet18", "backbone.model": "test_resnet", "backbone.image_size_px": 32}
+LEVELS = [{"clusters": 12, "sample_size": 4, "resamples": 2}, {"clusters": 3, "sample_size": 2, "resamples": 2}]
+HEADS = {"task.projection_dim": 8, "task.hidden_dim": 16, "task.prediction_hidden_dim": 16}
+
+LINKS = {
+    "simulate": {"curate": "simulate", "survey": "lotss", "mosaics": 3, "size_px": 240},
+    "cutouts": {"curate": "cutouts", "survey": "lotss", "images": {"from": "simulate"}, "window_px": 32},
+    "features": {"extract": "features", "cutouts": {"from": "cutouts"}, "shard_rows": 64, "device": "cpu", **IMAGE},
+    "cluster": {"curate": "cluster", "features": {"from": "features"}, "levels": LEVELS},
+    "subsample": {"curate": "subsample", "clusters": {"from": "cluster"}, "target_size": 60},
+    "train": {"train": "byol", "cutouts": {"from": "cutouts"}, "selection": {"from": "subsample"}, "trainer": "cpu",
+              "trainer.max_epochs": 4, "datamodule.batch_size": 20, **HEADS, **IMAGE},
+    "report": {"analyze": "selection", "selection": {"from": "subsample"}, "model": {"from": "train"},
+               "thumbnails": 6, "dpi": 50},
+}  # fmt: skip
+
+# Modules that are only imported when a step runs; the server imports them, so that moments fall into work.
+IMPORTED_LATE = [
+    "skyloom.task.byol",
+    "skyloom.datamodule.cutouts",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+]
+
+
+def content(artifact: Artifact) -> dict[str, str]:
+    """Every file with the hash of its bytes; build.json tells when and how often, and may differ."""
+    files = (path for path in artifact.path.rglob("*") if path.is_file() and path.name != "build.json")
+    return {str(p.relative_to(artifact.path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+
+
+class Chain:
+    """The links in one store; each is built whole when it is first needed."""
+
+    def __init__(self, folder):
+        self.links = {link.name: link for link in read_links(LINKS)}
+        self.common = {"paths.store": str(folder / "store"), "paths.runs": str(folder / "runs"), "seed": 0}
+        self.store = Store(folder / "store")
+        self.whole: dict[str, tuple[Artifact, float]] = {}
+        functions = [function_of(link.verb, link.configuration(self.common, _none(link), [])) for link in
+                     self.links.values()]  # fmt: skip
+        self.server = server(sorted({function.__module__ for function in functions}) + IMPORTED_LATE)
+
+    def call(self, name):
+        link = self.links[name]
+        config = link.configuration(self.common, {source: self.made(source)[0].id for source in link.sources}, [])
+        function = function_of(link.verb, config)
+        return function, arguments_of(function, config)
+
+    def build(self, name, kill_after_s=None):
+        return build(self.server, *self.call(name), kill_after_s)
+
+    def made(self, name):
+        """The artifact of a link built without a kill, and the seconds that it took."""
+        if name not in self.whole:
+            function, arguments = self.call(name)
+            seconds = build(self.server, function, arguments, None)
+            plan = function(**{**arguments, "dry_run": True})
+            self.whole[name] = self.store.open(plan.id, plan.request.kind), seconds
+        return self.whole[name]
+
+
+def _none(link):
+    return dict.fromkeys(link.sources, "none")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))  # the server inherits it; forks must not meet other threads
+    yield Chain(tmp_path_factory.mktemp("kills"))
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_sigkill_at_random_moments_ends_with_the_same_bytes(chain, name):
+    artifact, seconds = chain.made(name)
+    expected = content(artifact)
+    moments = random.Random(name)
+    kills, finished = 0, 0
+    chain.store.remove(artifact)
+    while kills < KILLS:
+        if chain.build(name, kill_after_s=moments.uniform(0, seconds)) == float("inf"):
+            kills += 1
+        if chain.store.has(artifact.kind, artifact.id):  # either whole or not there at all
+            assert content(artifact) == expected
+            chain.store.remove(artifact)
+            finished += 1
+    chain.build(name)
+    assert content(artifact) == expected
+    assert artifact.verify() == []
+    assert not [path for path in chain.store.leftovers() if path.name.endswith(artifact.id)]
+    attempts = Artifact(artifact.path).history["attempts"]
+    print(
+        f"{name}: {KILLS} kills within {seconds:.2f} s, finished {finished} times between, {attempts} attempts at last"
+    )
