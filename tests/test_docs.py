@@ -137,7 +137,9 @@ def test_the_step_of_the_how_to_works(conf):
 
 def test_the_table_of_groups_lists_every_choice():
     text = (ROOT / "docs" / "howto" / "configure.md").read_text()
-    rows = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in re.findall(r"^\| `(\w+)` \| (`.*?) \| `", text, re.M)}
+    rows = {
+        row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in re.findall(r"^\| `(\w+)` \| (`.*?) \| `", text, re.M)
+    }
     groups = {folder.name: {path.stem for path in folder.glob("*.yaml")} for folder in (ROOT / "conf").iterdir()}
     assert {name: choices for name, choices in groups.items() if choices} == {
         name: choices for name, choices in rows.items() if name in groups
