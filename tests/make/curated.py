@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from skyloom.store import Artifact, Build, Store, builds, fingerprint, of_kind
+from skyloom.trainer.train import Data, open_data
 
 SIZE_PX = 16
 PER_ROW = 10  # cutouts side by side in the one image
@@ -111,11 +112,9 @@ def fake_selection(build: Build, *, clusters: Artifact, rows: list[int]) -> None
     build.count(kept=len(rows))
 
 
-@builds("model", version=1, inputs={"cutouts": of_kind("cutouts"), "selection": of_kind("selection")})
-def fake_model(
-    build: Build, *, cutouts: Artifact, selection: Artifact | None, metrics: str | None, task: dict[str, Any]
-) -> None:
-    """A model that is nothing but its ``metrics.csv``, or not even that."""
+@builds("model", version=1, inputs={"data": open_data})
+def fake_model(build: Build, *, data: Data, metrics: str | None, task: dict[str, Any]) -> None:
+    """A model that is nothing but its ``metrics.csv``, or not even that; its inputs are recorded as train.py does."""
     if metrics is not None:
         with build.write("metrics.csv") as path:
             path.write_text(metrics)

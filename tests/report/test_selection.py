@@ -159,7 +159,9 @@ def test_without_thumbnails_no_image_is_read_and_with_them_a_lost_image_is_named
 
 def test_a_model_shows_its_training_curve(made, root):
     cutouts = made.inputs["clusters"].inputs["features"].inputs["cutouts"]
-    model = fake_model(cutouts=cutouts, selection=made, metrics=METRICS, task={"projection_dim": 64}, store=root)
+    model = fake_model(
+        data={"cutouts": cutouts, "selection": made}, metrics=METRICS, task={"projection_dim": 64}, store=root
+    )
     page = page_of(report(made, root, model=model, thumbnails=0))
     assert 'data-file="training.png"' in page
     assert f"The model {model.id} was trained on this selection." in page
@@ -169,7 +171,7 @@ def test_a_model_shows_its_training_curve(made, root):
 @pytest.mark.parametrize(("metrics", "words"), [(None, "has no metrics.csv"), ("epoch,step\n0,1\n", "holds no loss")])
 def test_a_model_without_a_curve_or_of_other_data_is_said_to_be_so(made, root, metrics, words):
     cutouts = made.inputs["clusters"].inputs["features"].inputs["cutouts"]
-    model = fake_model(cutouts=cutouts, selection=None, metrics=metrics, task={}, store=root)
+    model = fake_model(data={"cutouts": cutouts, "selection": None}, metrics=metrics, task={}, store=root)
     section = training_section(model, made, dpi=50)
     assert "was not trained on this selection" in section.text[0]
     assert words in section.text[1]

@@ -109,3 +109,5 @@ def inputs_of(artifact: Artifact) -> Iterator[tuple[str, str, str]]:
         elif isinstance(entry, dict) and "digest" in entry:
             number = entry.get("files", 1)
             yield "files", str(entry["digest"])[:12], f"{number:,} file{'' if number == 1 else 's'}"
+        elif isinstance(entry, dict):  # inputs by role, as those of a trained model
+            entries[:0] = entry.values()

@@ -23,7 +23,7 @@ from skyloom.store.provenance import code
 
 @builds(
     "report",
-    version=2,
+    version=3,
     inputs={"selection": of_kind("selection"), "model": of_kind("model")},
     free=("image_roots",),
 )
