@@ -382,3 +382,21 @@ def test_fingerprint_sees_content_not_path(tmp_path):
     assert len(set(prints.values())) == 3
     with pytest.raises(InputError, match="cannot read"):
         fingerprint(tmp_path / "nothing")
+
+
+def test_interrupted_again_and_again_between_manifest_and_final_name(tmp_path, monkeypatch):
+    real, calls = Build.move, []
+
+    def stop_twice(build, final):
+        calls.append(final)
+        if len(calls) < 3:
+            raise KeyboardInterrupt
+        return real(build, final)
+
+    monkeypatch.setattr(Build, "move", stop_twice)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path)
+        assert not list(Store(tmp_path))
+    assert make(tmp_path).verify() == []
+    assert len(calls) == 3, "the body ran once; only the move was repeated"

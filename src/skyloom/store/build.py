@@ -50,6 +50,7 @@ class Build:
         self._dropped: dict[str, dict[str, Any]] = {}
         self._notes: dict[str, Any] = {}
         self._start = time.time()
+        self._history: dict[str, Any] = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
 
     # --- pieces ------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,6 @@ class Build:
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
         for leftover in [*self.path.rglob(f"{TEMPORARY}*")]:
             remove(leftover)
-        self._history: dict[str, Any] = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
         source = self.path / HISTORY_SO_FAR
         if source.exists():
             self._history = json.loads(source.read_text())
