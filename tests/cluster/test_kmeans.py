@@ -396,3 +396,40 @@ def test_blas_is_held_to_one_thread_so_that_other_settings_change_no_bit(tmp_pat
         for threads in ("1", "2")
     ]  # fmt: skip
     assert found[0] == found[1]
+
+
+def test_the_start_that_takes_several_at_a_time_is_as_good_as_one_by_one(monkeypatch):
+    x, _ = mixture(classes=60, per_class=40, dim=12, spread=1.0)
+    start = sys.modules[kmeans_plus_plus.__module__]
+
+    def potential():
+        return np.mean(
+            [np.sum(assign(x, kmeans_plus_plus(Rows(x), 300, np.random.default_rng(s)))[1] ** 2) for s in range(4)]
+        )
+
+    several = potential()
+    monkeypatch.setattr(start, "_ONE_BY_ONE", 10**9)
+    assert several < 1.02 * potential()
+
+
+def test_rows_that_differ_by_less_than_rounding_of_a_product_are_still_different():
+    x = np.float32(1000) + np.arange(30, dtype=np.float32)[:, None] * np.float32(1e-3)
+    x = np.concatenate([x, np.full((1, 1), -1000, np.float32)])
+    found = kmeans(x, 20, rng=np.random.default_rng(0))
+    assert np.bincount(found.assignment).min() >= 1
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_guided_rows_in_memory_and_on_disk_give_the_same_bits(tmp_path, monkeypatch, metric):
+    monkeypatch.setattr(sys.modules["skyloom.cluster.grouping"], "LEAST_WORK", 0)
+    x, _ = mixture(classes=30, per_class=2 * BLOCK_ROWS // 30, dim=8, spread=1.0)
+    np.save(tmp_path / "x.npy", x)
+    run = {"clusters": 60, "iterations": 4, "metric": metric, "init": "kmeans||"}
+    rows = Rows(x, metric)
+    inside = kmeans(rows, rng=np.random.default_rng(0), **run)
+    assert rows.guide is not None
+    stored = Rows(np.load(tmp_path / "x.npy", mmap_mode="r"), metric, read_rows=BLOCK_ROWS)
+    assert same(kmeans(stored, rng=np.random.default_rng(0), **run), inside)
+    expected, distance = brute(rows.read(0, len(rows)), inside.centroids)
+    np.testing.assert_array_equal(inside.assignment, expected)
+    np.testing.assert_allclose(inside.distance, distance, rtol=1e-4, atol=1e-5)

@@ -1,8 +1,9 @@
 """k-means, hierarchies of clusters and balanced selection on feature rows."""
 
 from skyloom.cluster.assign import assign
-from skyloom.cluster.hierarchy import Level, LevelResult, hierarchical_kmeans
+from skyloom.cluster.hierarchy import hierarchical_kmeans
 from skyloom.cluster.kmeans import KMeansResult, kmeans
+from skyloom.cluster.levels import Level, LevelResult
 from skyloom.cluster.sampling import (
     flat_selection,
     image_assignment,

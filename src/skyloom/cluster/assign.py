@@ -1,20 +1,14 @@
 """Nearest-centroid search over any number of rows, with the sums that a k-means step needs."""
 
-import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from skyloom.cluster.rows import Metric, Rows, as_rows, unit_rows
+from skyloom.cluster.search import Backend, make_search
 from skyloom.cluster.work import ordered, workers
 from skyloom.errors import InputError
-
-Backend = Literal["numpy", "torch"]
-BACKENDS = ("numpy", "torch")
-
-_TILE_ROWS = 256  # rows of one matrix product: its (256, K) scores stay in the cache while the minimum is taken
-_TILE_VALUES = 2**24  # bounds the scores to 64 MB for very many centroids
 
 
 def assign(x: Any, centroids: np.ndarray, metric: Metric = "l2") -> tuple[np.ndarray, np.ndarray]:
@@ -80,73 +74,22 @@ def nearest(
     index = np.empty(len(rows), dtype=np.int32)
     squared = np.empty(len(rows), dtype=np.float32)
     sums = np.zeros(centroids.shape) if with_sums else None
-    search = _searcher(centroids, backend)
 
-    def one(piece: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
-        first, block = piece
-        found = search(block)
-        span = slice(first, first + len(block))
-        index[span] = found
-        squared[span] = squared_distance(block, centroids[found])
+    def measure(piece: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        span = slice(piece[0], piece[0] + len(piece[1]))
+        squared[span] = squared_distance(piece[1], centroids[index[span]])
         own = None if weights is None else weights[span]
-        return first, found, grouped_sums(block, found, own) if with_sums else None
+        return grouped_sums(piece[1], index[span], own) if with_sums else None
 
     with workers():
-        for _, _, part in ordered(one, rows.blocks()):
-            if sums is not None and part is not None:  # added here, in the order of the blocks
-                sums[part[0]] += part[1]
+        search = make_search(backend, rows, centroids)
+        for first, block in rows.reads():
+            span = slice(first, first + len(block))
+            index[span] = search.nearest(first, block)
+            for part in ordered(measure, rows.grid(first, block)):
+                if sums is not None and part is not None:  # added here, in the order of the grid
+                    sums[part[0]] += part[1]
     return index, squared, sums
-
-
-def _searcher(centroids: np.ndarray, backend: Backend) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from a block of rows (B, D) to the nearest centroids (B,).
-
-    |c|^2 - 2 x.c as a single product: rows get a column of ones, centroids a column |c|^2. |x|^2 does not matter.
-    """
-    clusters, dim = centroids.shape
-    shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = centroids - shift
-    norms = np.einsum("ij,ij->i", centred, centred, dtype=np.float64).astype(np.float32)
-    factors = np.ascontiguousarray(np.concatenate([-2 * centred, norms[:, None]], axis=1).T)
-    if backend == "torch":
-        return _torch_searcher(factors, shift)
-    tile_rows = max(1, min(_TILE_ROWS, _TILE_VALUES // clusters))
-    buffers = threading.local()  # one set per thread
-
-    def search(block: np.ndarray) -> np.ndarray:
-        if not hasattr(buffers, "tile"):
-            buffers.tile = np.ones((tile_rows, dim + 1), dtype=np.float32)
-            buffers.scores = np.empty((tile_rows, clusters), dtype=np.float32)
-        tile, scores = buffers.tile, buffers.scores
-        found = np.empty(len(block), dtype=np.int32)
-        for start in range(0, len(block), tile_rows):
-            part = block[start : start + tile_rows]
-            np.subtract(part, shift, out=tile[: len(part), :dim])
-            # The whole tile is multiplied even where only its first rows are filled: the shape of the product never
-            # changes, hence neither does the rounding of a row.
-            np.matmul(tile, factors, out=scores)
-            found[start : start + len(part)] = scores[: len(part)].argmin(axis=1)
-        return found
-
-    return search
-
-
-def _torch_searcher(factors: np.ndarray, shift: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    import torch  # only here: clustering on the CPU starts without it
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    right, offset = torch.from_numpy(factors).to(device), torch.from_numpy(shift).to(device)
-    tile_rows = max(1, 16 * _TILE_VALUES // factors.shape[1]) if device.type == "cuda" else _TILE_ROWS
-
-    def search(block: np.ndarray) -> np.ndarray:
-        found = np.empty(len(block), dtype=np.int32)
-        for start in range(0, len(block), tile_rows):
-            part = torch.from_numpy(block[start : start + tile_rows]).to(device) - offset
-            scores = torch.addmm(right[-1], part, right[:-1])
-            found[start : start + len(part)] = scores.argmin(dim=1).cpu().numpy()
-        return found
-
-    return search
 
 
 def squared_distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -162,8 +105,9 @@ def grouped_sums(
     order = np.argsort(index, kind="stable")
     labels = index[order]
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    ordered_rows = block[order] if weights is None else block[order] * weights[order, None]
-    return labels[starts], np.add.reduceat(ordered_rows, starts, axis=0, dtype=np.float64)
+    mass = np.ones(len(index)) if weights is None else weights[order].astype(np.float64)
+    member = csr_matrix((mass, order, np.append(starts, len(index))), shape=(len(starts), len(index)))
+    return labels[starts], member @ block
 
 
 def cluster_sums(rows: Rows, index: np.ndarray, clusters: int, weights: np.ndarray | None = None) -> np.ndarray:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skyloom.cluster.hierarchy import LevelResult, LevelState
 from skyloom.cluster.kmeans import LloydState
+from skyloom.cluster.levels import LevelResult, LevelState
 from skyloom.store import Artifact
 
 ARRAYS = ("centroids", "assignment", "indptr", "indices", "distance")

@@ -1,15 +1,19 @@
 """Where k-means starts: greedy k-means++, k-means|| or random rows."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from skyloom.cluster.assign import nearest
+from skyloom.cluster.assign import nearest, squared_distance
 from skyloom.cluster.rows import Rows
+from skyloom.cluster.tiles import SMALL, Tiles
 from skyloom.cluster.work import ordered
 from skyloom.errors import InputError
 
 _ROUNDS = 5  # passes of k-means||, as in section 5 of its paper
+_ROOM = 2**24  # squared distances to candidates that are held at once: 64 MB
+_BLURRED = 1e-5  # of the squared lengths in a product: float32 does not tell smaller squared distances from zero
+_MOST_AT_ONCE = 128  # most centroids that greedy k-means++ takes in one pass
+_ONE_BY_ONE = 32  # centroids that are taken one by one, as published
+_SHARE_AT_ONCE = 6  # and no more than one for so many that there are
 
 
 def random_rows(rows: Rows, clusters: int, rng: np.random.Generator, _weights: np.ndarray | None = None) -> np.ndarray:
@@ -18,24 +22,28 @@ def random_rows(rows: Rows, clusters: int, rng: np.random.Generator, _weights: n
 
 
 def kmeans_plus_plus(
-    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None
+    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None, trials: int | None = None
 ) -> np.ndarray:
-    """Draw start centroids by greedy k-means++.
+    """Draw start centroids by greedy k-means++, several at a time.
 
-    The first is a uniformly random row. For each further one, ``2 + floor(ln clusters)`` candidates are drawn with a
-    probability proportional to their squared distance to the nearest centroid so far, and the candidate that leaves
-    the smallest sum of squared distances is taken. Every step is one pass over all rows.
+    The first is a uniformly random row. For each further one, some candidates are drawn with a probability proportional
+    to their squared distance to the nearest centroid so far, and the candidate that lowers the sum of squared distances
+    most is taken. One pass over the rows serves as many as a sixteenth of the centroids that there are so far, at most
+    32: what is taken in one pass hardly interacts. A candidate that is nearer to another one of the same pass than to
+    all centroids before is put back.
 
     Parameters
     ----------
     rows
-        N checked rows.
+        N checked rows. They are held in memory, twice.
     clusters
         Between 1 and N.
     rng
         Source of all randomness.
     weights
         (N,) positive, how much each row counts; None counts all the same.
+    trials
+        Candidates for each centroid; None takes ``2 + floor(ln clusters)``.
 
     Returns
     -------
@@ -52,29 +60,111 @@ def kmeans_plus_plus(
     Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 2.2 and, for the greedy
     choice among several candidates, their section 5.
     """
-    candidates = 2 + int(np.log(clusters))
-    source = _Potential(rows, weights)
-    chosen = np.empty((clusters, rows.shape[1]), dtype=np.float32)
-    squared = np.full(len(rows), np.inf, dtype=np.float32)
-    if weights is None:
-        pick = np.array([rng.integers(len(rows))])
-    else:
-        pick = np.array([rng.choice(len(rows), p=weights / weights.sum())])
-    for i in range(clusters):
-        if i > 0:
-            cumulative = np.cumsum(squared if weights is None else squared * weights, dtype=np.float64)
-            if cumulative[-1] <= 0:
-                raise too_few_distinct(clusters)
-            # side="right" skips rows of probability 0, which are the centroids so far and their duplicates
-            pick = np.searchsorted(cumulative, rng.random(candidates) * cumulative[-1], side="right")
-            pick = np.minimum(pick, len(rows) - 1)
-        trial = rows.take(pick)
-        distance, potential = source.capped(trial, squared)
-        best = int(np.argmin(potential))
-        chosen[i] = trial[best]
-        squared = distance[best]
-        squared[pick[best]] = 0
-    return chosen
+    trials = trials or 2 + int(np.log(clusters))
+    tiles = rows.keep_tiles()
+    mass = None if weights is None else weights[tiles.order]
+    first = int(rng.integers(len(rows))) if weights is None else int(rng.choice(len(rows), p=weights / weights.sum()))
+    chosen = np.empty(clusters, dtype=np.int64)  # places
+    chosen[0] = np.flatnonzero(tiles.order == first)[0]
+    squared = squared_distance(tiles.centred, tiles.centred[chosen[0]])
+    most = min(_MOST_AT_ONCE, max(1, _ROOM // (len(rows) * trials)))
+    room = np.empty(len(rows) * trials * most, dtype=np.float32)  # made once: new memory costs more than a product
+    count = 1
+    while count < clusters:
+        slots = min(most, 1 if count < _ONE_BY_ONE else count // _SHARE_AT_ONCE, clusters - count)
+        cumulative = np.cumsum(squared if mass is None else squared * mass, dtype=np.float64)
+        if cumulative[-1] <= 0:
+            raise too_few_distinct(clusters)
+        # side="right" skips rows of probability 0, which are the centroids so far and their duplicates
+        pick = np.searchsorted(cumulative, rng.random(slots * trials) * cumulative[-1], side="right")
+        pick = np.minimum(pick, len(rows) - 1)
+        gain, changes = _try(tiles, pick, squared, mass, room)
+        best = gain.reshape(slots, trials).argmax(axis=1) + trials * np.arange(slots)
+        taken = best[_apart(tiles.centred[pick[best]], squared[pick[best]])]
+        chosen[count : count + len(taken)] = pick[taken]
+        _take(tiles, pick, taken, changes, squared)
+        count += len(taken)
+    return rows.take(tiles.order[chosen])
+
+
+def _apart(points: np.ndarray, squared: np.ndarray) -> list[int]:
+    """Those of the points (S, D), in order, that lie no nearer to an earlier one than ``squared`` (S,) says."""
+    length = np.einsum("ij,ij->i", points, points)
+    close = length[:, None] + length - 2 * points @ points.T < squared[:, None]
+    bits = [int.from_bytes(row.tobytes(), "little") for row in np.packbits(close, axis=1, bitorder="little")]
+    taken, so_far = [], 0
+    for i, near in enumerate(bits):
+        if not near & so_far:
+            taken.append(i)
+            so_far |= 1 << i
+    return taken
+
+
+_Change = tuple[slice, np.ndarray, np.ndarray]  # places of a tile, candidates (F,), change of the squared distances
+
+
+def _try(
+    tiles: Tiles, pick: np.ndarray, squared: np.ndarray, mass: np.ndarray | None, room: np.ndarray
+) -> tuple[np.ndarray, list[_Change]]:
+    """By how much each of the rows at the places ``pick`` (M,), as a centroid, would lower the sum of ``squared`` (N,).
+
+    |x|^2 - s + |p|^2 - 2 x.p is one product, of (x, 1, |x|^2 - s) and (-2 p, |p|^2, 1); what is negative is the change.
+
+    Parameters
+    ----------
+    room
+        float32, at least N x M; the changes lie in it until the next call.
+
+    Returns
+    -------
+    gain : (M,) float64
+    changes
+        Of every tile that any candidate changes.
+    """
+    points = tiles.centred[pick]
+    factors = np.concatenate([-2 * points, tiles.length[pick, None], np.ones((len(pick), 1), np.float32)], axis=1)
+    candidates = tiles.within(points + tiles.shift, squared)
+    np.subtract(tiles.length, squared, out=tiles.values[:, -1])
+    every = np.arange(len(pick))
+    width = np.full(len(tiles), len(pick)) if candidates is None else np.array([len(few) for few in candidates])
+    starts = np.concatenate([[0], np.cumsum(width * np.diff(tiles.bounds))]).tolist()
+
+    def one(task: range) -> tuple[np.ndarray, list[_Change]]:
+        gain, changes = np.zeros(len(pick)), []
+        for tile in task:
+            few = every if candidates is None else candidates[tile]
+            if len(few) == 0:
+                continue
+            span = tiles.places(tile)
+            change = room[starts[tile] : starts[tile + 1]].reshape(-1, len(few))
+            np.matmul(tiles.values[span], (factors if candidates is None else factors[few]).T, out=change)
+            np.minimum(change, 0, out=change)
+            gain[few] -= change.sum(axis=0) if mass is None else mass[span] @ change
+            changes.append((span, few, change))
+        return gain, changes
+
+    gain, changes = np.zeros(len(pick)), []
+    for part, some in ordered(one, tiles.tasks(), alone=width.mean() < SMALL):
+        gain += part
+        changes += some
+    return gain, changes
+
+
+def _take(tiles: Tiles, pick: np.ndarray, taken: np.ndarray, changes: list[_Change], squared: np.ndarray) -> None:
+    """Make the candidates ``taken`` of those at ``pick`` centroids: bring ``squared`` (N,) down, in place."""
+    before = squared.copy()
+    wanted = np.zeros(len(pick), dtype=bool)
+    wanted[taken] = True
+    ends = np.cumsum([len(few) for _, few, _ in changes])
+    hits = np.flatnonzero(wanted[np.concatenate([few for _, few, _ in changes])])
+    for number in np.unique(np.searchsorted(ends, hits, side="right")):
+        span, few, change = changes[number]
+        squared[span] += change[:, wanted[few]].min(axis=1)
+    # Rounding hides what is next to a centroid; there, the distance is taken from the differences, zero if equal.
+    squared[before == 0] = 0
+    points, least = tiles.centred[pick[taken]], _BLURRED * tiles.length[pick[taken]].max()
+    for place in np.flatnonzero((squared < _BLURRED * tiles.length + least) & (before > 0)):
+        squared[place] = min(before[place], squared_distance(points, tiles.centred[place]).min())
 
 
 def kmeans_parallel(
@@ -130,57 +220,3 @@ def too_few_distinct(clusters: int) -> InputError:
         f"clusters={clusters} needs at least as many different rows, but the features hold fewer; "
         "remove duplicates or ask for fewer clusters"
     )
-
-
-class _Potential:
-    """Squared distances of all rows to a few candidates at a time, as one matrix product per block.
-
-    |x|^2 + |c|^2 - 2 x.c is the product of (x, |x|^2, 1) and (-2 c, 1, |c|^2), with the mean of the rows taken off
-    both, so that an offset common to all features costs no precision. Rows in memory are kept in this form, transposed,
-    which is the fastest layout for a product with few candidates.
-    """
-
-    def __init__(self, rows: Rows, weights: np.ndarray | None = None) -> None:
-        self._rows, self._weights = rows, weights
-        total = np.zeros(rows.shape[1])
-        for _, block in rows.blocks():
-            total += block.sum(axis=0, dtype=np.float64)
-        self._mean = (total / len(rows)).astype(np.float32)
-        self._kept = list(self._prepared()) if rows.in_memory else None
-
-    def _prepared(self) -> Iterator[tuple[int, np.ndarray]]:
-        dim = self._rows.shape[1]
-        for first, block in self._rows.blocks():
-            columns = np.ones((dim + 2, len(block)), dtype=np.float32)
-            np.subtract(block.T, self._mean[:, None], out=columns[:dim])
-            np.einsum("ij,ij->j", columns[:dim], columns[:dim], out=columns[dim])
-            yield first, columns
-
-    def capped(self, candidates: np.ndarray, cap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compare every row with M candidates (M, D).
-
-        Returns
-        -------
-        distance : (M, N) float32
-            min(cap, squared distance), never negative.
-        potential : (M,) float64
-            Sum of ``distance`` over the rows.
-        """
-        centred = candidates - self._mean
-        norms = np.einsum("ij,ij->i", centred, centred)[:, None]
-        weights = np.concatenate([-2 * centred, np.ones_like(norms), norms], axis=1)
-        distance = np.empty((len(candidates), len(self._rows)), dtype=np.float32)
-        potential = np.zeros(len(candidates))
-
-        def one(piece: tuple[int, np.ndarray]) -> np.ndarray:
-            first, columns = piece
-            span = slice(first, first + columns.shape[1])
-            part = weights @ columns
-            np.maximum(part, 0, out=part)
-            np.minimum(part, cap[span], out=part)
-            distance[:, span] = part
-            return part.sum(axis=1) if self._weights is None else part @ self._weights[span]
-
-        for part in ordered(one, self._kept or self._prepared()):
-            potential += part
-        return distance, potential

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skyloom.cluster.assign import BACKENDS, Backend, cluster_sums, nearest, squared_distance
+from skyloom.cluster.assign import cluster_sums, nearest, squared_distance
+from skyloom.cluster.grouping import prepare
 from skyloom.cluster.init import kmeans_parallel, kmeans_plus_plus, random_rows, too_few_distinct
 from skyloom.cluster.rows import Metric, Rows, as_rows
+from skyloom.cluster.search import BACKENDS, Backend, fastest
 from skyloom.cluster.work import workers
 from skyloom.errors import ConfigError, unknown_choice
 
@@ -105,8 +107,8 @@ def kmeans(
     weights
         (N,) positive, how much each row counts in the centroids and the inertia; None counts all the same.
     backend
-        What multiplies rows with centroids: ``numpy``, or ``torch``, on a CUDA device where there is one. They may
-        round differently and so decide near-ties differently.
+        What multiplies rows with centroids: ``numpy``, ``torch`` (on all CUDA devices where there are some), ``faiss``
+        (on GPUs if it is faiss-gpu), or ``auto``: numpy without a GPU, else the fastest in a trial. All find the same.
     state
         Go on from here instead of starting; for a single start only.
     on_iteration
@@ -138,6 +140,9 @@ def kmeans(
         init = "kmeans++" if len(rows) * clusters <= GREEDY_UP_TO else "kmeans||"
     best: KMeansResult | None = None
     with workers():
+        prepare(rows, clusters)
+        if backend == "auto":
+            backend = fastest(rows, clusters)
         for _ in range(restarts):
             start = state or LloydState(_INITS[init](rows, clusters, rng, weights), 0, np.inf)
             tell = on_iteration if restarts == 1 else None
@@ -167,8 +172,13 @@ def check_clusters(clusters: int, rows: int) -> None:
 
 
 def nearest_without_empty(
-    rows: Rows, centroids: np.ndarray, weights: np.ndarray | None = None, backend: Backend = "numpy"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows: Rows,
+    centroids: np.ndarray,
+    weights: np.ndarray | None = None,
+    backend: Backend = "numpy",
+    *,
+    with_sums: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Assign all rows and re-seed empty clusters, see :func:`kmeans`; ``centroids`` is changed in place for these.
 
     Returns
@@ -176,13 +186,12 @@ def nearest_without_empty(
     index : (N,) int32
     squared : (N,) float32
         Squared distance to the own centroid.
-    sums : (K, D) float64
-        Sum of the rows of each cluster.
+    sums : (K, D) float64 or None
+        Sum of the rows of each cluster; None without ``with_sums``.
     """
-    index, squared, sums = nearest(rows, centroids, weights=weights, backend=backend)
+    index, squared, sums = nearest(rows, centroids, weights=weights, backend=backend, with_sums=with_sums)
     counts = np.bincount(index, minlength=len(centroids))
     if counts.all():
-        assert sums is not None  # they were asked for
         return index, squared, sums
     while not counts.all():
         slot = int(np.argmin(counts > 0))
@@ -198,7 +207,7 @@ def nearest_without_empty(
             index[span][nearer] = slot
             squared[span][nearer] = trial[nearer]
         counts = np.bincount(index, minlength=len(centroids))
-    return index, squared, cluster_sums(rows, index, len(centroids), weights)
+    return index, squared, cluster_sums(rows, index, len(centroids), weights) if with_sums else None
 
 
 def _checked_weights(weights: np.ndarray, rows: int) -> np.ndarray:
@@ -222,6 +231,7 @@ def _lloyd(
         if on_iteration is not None:
             on_iteration(LloydState(centroids, moved, previous))
         index, squared, sums = nearest_without_empty(rows, centroids, weights, backend)
+        assert sums is not None  # they were asked for
         inertia = float((squared if weights is None else squared * weights).sum(dtype=np.float64))
         if moved == iterations or (moved > 0 and previous - inertia <= tolerance * previous):
             break

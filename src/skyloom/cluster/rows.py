@@ -5,14 +5,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from skyloom.cluster.guide import Guide
+from skyloom.cluster.tiles import Tiles
 from skyloom.errors import ConfigError, InputError, unknown_choice
 
 Metric = Literal["l2", "cosine"]
 METRICS = ("l2", "cosine")
 # All arithmetic runs on this grid of rows, counted from row 0, whatever number of rows is read at once. Sums are
 # therefore added in the same order and a result does not depend on the size of the reads.
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 4096
 _USUAL_BYTES = 10**9
+_SHIFT_ROWS = 1024  # whose mean is taken off all rows in matrix products
 _FEW = 2000  # so many single rows are picked one by one; more are cheaper by reading all there is between them
 
 
@@ -96,6 +99,8 @@ class Rows:
         if np.dtype(source.dtype).kind not in "fiu":
             raise InputError(f"features must be real numbers, found dtype {source.dtype}; convert them to float32")
         self.metric = metric
+        self.guide: Guide | None = None  # groups of the rows, which spare distances
+        self._tiles: Tiles | None = None
         self.shape: tuple[int, int] = (int(source.shape[0]), int(source.shape[1]))
         self._source, self._lazy, self._check = source, lazy, check
         self.memory_bytes = memory_bytes
@@ -113,6 +118,7 @@ class Rows:
             for _ in self.blocks():
                 pass
         self._check = False
+        self.shift = self.read(0, min(len(self), _SHIFT_ROWS)).mean(axis=0, dtype=np.float64).astype(np.float32)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -127,12 +133,35 @@ class Rows:
         block = self._source[start:stop]
         return self._convert(np.asarray(block), start) if self._lazy else block
 
+    def reads(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, float32 rows) over all rows, as many as are read at once: all where tiles are kept."""
+        step = len(self) if self._tiles is not None else self._read_rows
+        for start in range(0, len(self), step):
+            yield start, self.read(start, min(start + step, len(self)))
+
+    @staticmethod
+    def grid(first: int, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Cut rows that were read at once into (first row, rows) on the fixed grid of ``BLOCK_ROWS``."""
+        for offset in range(0, len(rows), BLOCK_ROWS):
+            yield first + offset, rows[offset : offset + BLOCK_ROWS]
+
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, float32 rows) over all rows, on the fixed grid of ``BLOCK_ROWS``."""
-        for start in range(0, len(self), self._read_rows):
-            rows = self.read(start, min(start + self._read_rows, len(self)))
-            for offset in range(0, len(rows), BLOCK_ROWS):
-                yield start + offset, rows[offset : offset + BLOCK_ROWS]
+        """Yield (first row, float32 rows) over all rows, on the fixed grid."""
+        for first, rows in self.reads():
+            yield from self.grid(first, rows)
+
+    def tiles(self, first: int, rows: np.ndarray) -> Tiles:
+        """Tiles of rows that :meth:`reads` gave: the kept ones, or such of these rows alone."""
+        if self._tiles is not None:
+            return self._tiles
+        guide = None if self.guide is None else self.guide.subset(slice(first, first + len(rows)))
+        return Tiles(rows, self.shift, guide)
+
+    def keep_tiles(self) -> Tiles:
+        """Make tiles of all rows, by the present guide, and keep them: as much memory again."""
+        if self._tiles is None or self._tiles.guide is not self.guide:
+            self._tiles = Tiles(self.read(0, len(self)), self.shift, self.guide)
+        return self._tiles
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Return the rows at ``indices`` (M,), in that order, as float32 (M, D)."""
@@ -148,9 +177,11 @@ class Rows:
         more than ``memory_bytes``; then they stay where they are.
         """
         if self._lazy and 8 * len(indices) * self.shape[1] > self.memory_bytes:
-            return Rows(Picked(self._source, indices), self.metric, memory_bytes=self.memory_bytes, check=False)
-        picked = Rows(self.take(indices), "l2", check=False)
-        picked.metric = self.metric  # they are already of unit length where the metric asks for it
+            picked = Rows(Picked(self._source, indices), self.metric, memory_bytes=self.memory_bytes, check=False)
+        else:
+            picked = Rows(self.take(indices), "l2", check=False)
+            picked.metric = self.metric  # they are already of unit length where the metric asks for it
+        picked.guide, picked.shift = None if self.guide is None else self.guide.subset(indices), self.shift
         return picked
 
     def _convert(self, block: np.ndarray, start: int) -> np.ndarray:

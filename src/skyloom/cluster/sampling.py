@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from skyloom.cluster.hierarchy import LevelResult
+from skyloom.cluster.levels import LevelResult
 from skyloom.cluster.members import first_of_each, group, shuffle
 from skyloom.errors import ConfigError, InputError, unknown_choice
 

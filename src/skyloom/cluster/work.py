@@ -35,12 +35,13 @@ def workers(threads: int | None = None) -> Iterator[None]:
             _pool = None
 
 
-def ordered(call: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
+def ordered(call: Callable[[T], R], pieces: Iterable[T], *, alone: bool = False) -> Iterator[R]:
     """Yield ``call(piece)`` in the order of the pieces, computed by the threads of :func:`workers`.
 
-    Only a few pieces are taken ahead, so that a stream of pieces from disk is never in memory as a whole.
+    Only a few pieces are taken ahead, so that a stream of pieces from disk is never in memory as a whole. Work on very
+    small arrays is best done by the calling thread ``alone``: threads would wait for the interpreter most of the time.
     """
-    if _pool is None or _threads == 1:
+    if _pool is None or _threads == 1 or alone:
         yield from map(call, pieces)
         return
     waiting: deque[Future[R]] = deque()

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from skyloom.cluster.files import read_level, read_state, write_level, write_state
-from skyloom.cluster.hierarchy import Level, LevelResult, LevelState, hierarchical_kmeans
+from skyloom.cluster.hierarchy import hierarchical_kmeans
+from skyloom.cluster.levels import Level, LevelResult, LevelState
 from skyloom.cluster.rows import Picked
 from skyloom.cluster.work import workers
 from skyloom.errors import InputError
@@ -19,9 +20,9 @@ from skyloom.store import Artifact, Build, builds, of_kind
 
 @builds(
     "clusters",
-    version=2,
+    version=3,
     inputs={"features": of_kind("features"), "selection": of_kind("selection")},
-    free=("memory_budget_gb", "threads", "checkpoint_s"),
+    free=("backend", "memory_budget_gb", "threads", "checkpoint_s"),
 )
 def cluster(
     build: Build,
@@ -36,7 +37,7 @@ def cluster(
     weights: Literal["none", "counts"],
     iterations: PositiveInt,
     tolerance: NonNegativeFloat,
-    backend: Literal["numpy", "torch"],
+    backend: Literal["auto", "numpy", "torch", "faiss"],
     memory_budget_gb: PositiveFloat,
     threads: PositiveInt | None,
     checkpoint_s: NonNegativeFloat,
@@ -75,7 +76,7 @@ def cluster(
     tolerance
         A k-means ends when its inertia falls by less than this fraction.
     backend
-        ``numpy``, or ``torch``, on a GPU where there is one.
+        What multiplies rows with centroids; all find the same.
     memory_budget_gb
         Features larger than half of this stay on disk.
     threads
