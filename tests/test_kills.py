@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
+from make.http import FileServer
 from make.killed import build, server
+from make.survey import sky, write_image
 from skyloom.run.links import read_links
 from skyloom.run.verbs import arguments_of, function_of
 from skyloom.store import Artifact, Store
@@ -20,12 +22,30 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIG
 KILLS = 10
 IMAGE = {"backbone": "resnet18", "backbone.model": "test_resnet", "backbone.image_size_px": 32}
 LEVELS = [{"clusters": 12, "sample_size": 4, "resamples": 2}, {"clusters": 3, "sample_size": 2, "resamples": 2}]
+SERVED = ["P000+23", "P000+31", "P000+36"]
+SERVER, SOURCES = "http://server", "sources"  # stand for what is only known when the test runs
 HEADS = {"task.projection_dim": 8, "task.hidden_dim": 16, "task.prediction_hidden_dim": 16}
 
 LINKS = {
     "simulate": {"curate": "simulate", "survey": "lotss", "mosaics": 3, "size_px": 240},
+    "download": {"curate": "download", "survey": "lotss", "mosaics": SERVED, "files": ["mosaic-blanked.fits"],
+                 "base_url": SERVER, "workers": 2, "retry_wait_s": 0.0},
     "cutouts": {"curate": "cutouts", "survey": "lotss", "images": {"from": "simulate"}, "window_px": 32},
+    "cutouts_in_processes": {"curate": "cutouts", "survey": "lotss", "images": {"from": "simulate"}, "window_px": 24,
+                             "overlap": 0.75, "workers": 2},
+    "cutouts_mask": {"curate": "cutouts", "survey": "lotss", "images": {"from": "simulate"}, "strategy": "mask"},
+    "cutouts_catalog": {"curate": "cutouts", "survey": "lotss", "images": {"from": "simulate"}, "strategy": "catalog",
+                        "catalog": SOURCES, "window_px": 32},
+    "merge": {"curate": "merge", "cutouts": [{"from": "cutouts"}, {"from": "cutouts_catalog"}]},
+    "deduplicate": {"curate": "deduplicate", "cutouts": {"from": "merge"}},
+    "split": {"curate": "split", "cutouts": {"from": "merge"}, "level": 11,
+              "fractions": {"train": 0.6, "val": 0.4, "test": 0.0}},
+    "part": {"curate": "part", "split": {"from": "split"}, "part": "train"},
+    "pack": {"curate": "pack", "cutouts": {"from": "cutouts"}, "dtype": "float16", "shard_rows": 64,
+             "workers": 1},
+    "stats": {"curate": "stats", "cutouts": {"from": "cutouts"}, "shard_rows": 64, "preprocess": {"stretch": "asinh"}},
     "features": {"extract": "features", "cutouts": {"from": "cutouts"}, "shard_rows": 64, "device": "cpu", **IMAGE},
+    "neardup": {"curate": "neardup", "features": {"from": "features"}, "own_clusters": 8, "memory_gb": 1.0e-6},
     "cluster": {"curate": "cluster", "features": {"from": "features"}, "levels": LEVELS},
     "subsample": {"curate": "subsample", "clusters": {"from": "cluster"}, "target_size": 60},
     "train": {"train": "byol", "cutouts": {"from": "cutouts"}, "selection": {"from": "subsample"}, "trainer": "cpu",
@@ -52,7 +72,8 @@ def content(artifact: Artifact) -> dict[str, str]:
 class Chain:
     """The links in one store; each is built whole when it is first needed."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, url):
+        self.url = url
         self.links = {link.name: link for link in read_links(LINKS)}
         self.common = {"paths.store": str(folder / "store"), "paths.runs": str(folder / "runs"), "seed": 0}
         self.store = Store(folder / "store")
@@ -65,7 +86,12 @@ class Chain:
         link = self.links[name]
         config = link.configuration(self.common, {source: self.made(source)[0].id for source in link.sources}, [])
         function = function_of(link.verb, config)
-        return function, arguments_of(function, config)
+        arguments = arguments_of(function, config)
+        if arguments.get("base_url") == SERVER:
+            arguments["base_url"] = self.url
+        if arguments.get("catalog") == SOURCES:
+            arguments["catalog"] = str(self.made("simulate")[0].file("sources.parquet"))
+        return function, arguments
 
     def build(self, name, kill_after_s=None):
         return build(self.server, *self.call(name), kill_after_s)
@@ -88,7 +114,11 @@ def _none(link):
 def chain(tmp_path_factory):
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
     os.environ.update(dict.fromkeys(before, "1"))  # the server inherits it; forks must not meet other threads
-    yield Chain(tmp_path_factory.mktemp("kills"))
+    folder = tmp_path_factory.mktemp("kills")
+    for number, name in enumerate(SERVED):
+        write_image(folder / "served" / name / "mosaic-blanked.fits", sky(150, 150, seed=number))
+    with FileServer(folder / "served", drop_after=30_000, block=5_000, pause_s=0.001) as server:  # each body breaks off
+        yield Chain(folder, server.url)
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 

@@ -70,7 +70,7 @@ def test_water_fill_gives_the_remainder_at_random():
     assert (np.abs(totals[1:] / 600 - 5 / 3) < 0.1).all()
 
 
-@pytest.mark.parametrize(("target", "message"), [(17, "target=17 is more than the 16 places"), (-1, "at least 0")])
+@pytest.mark.parametrize(("target", "message"), [(17, "target_size=17 is more than the 16 places"), (-1, "at least 0")])
 def test_water_fill_refuses(target, message):
     with pytest.raises(ConfigError, match=message):
         water_fill([1, 5, 10], target, rng())
@@ -169,9 +169,9 @@ def test_baselines():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": 0}, "target must be at least 1, found 0"),
-        ({"target": 11}, "target=11 is more than the 10 images"),
-        ({"target": 21, "multiplier": 2}, "target=21 is more than the 20 images"),
+        ({"target": 0}, "target_size=0: expected at least 1"),
+        ({"target": 11}, "target_size=11 is more than the 10 images"),
+        ({"target": 21, "multiplier": 2}, "target_size=21 is more than the 20 images"),
         ({"multiplier": 0}, "multiplier must be at least 1"),
         ({"leaf": "furthest"}, "leaf=furthest is not known"),
     ],

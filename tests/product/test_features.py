@@ -10,6 +10,7 @@ import skyloom
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.product.extraction import Extractor
+from skyloom.product.features import spans_of
 from skyloom.store import Store
 
 FAST = {"backbone.image_size_px": 32, "shard_rows": 10, "batch_size": 4}
@@ -58,7 +59,51 @@ def test_random_weights_are_named_and_follow_the_seed(cutouts, capsys):
 
 
 def test_free_options_do_not_change_the_id(cutouts):
-    assert extract(cutouts).id == extract(cutouts, batch_size=7, device="cpu").id
+    assert extract(cutouts).id == extract(cutouts, batch_size=7, shard_rows=9, device="cpu").id
+
+
+@pytest.mark.parametrize(
+    ("finished", "expected"),
+    [
+        ([], [(0, 4), (4, 8), (8, 11)]),
+        (["0-4", "4-8", "8-11"], [(0, 4), (4, 8), (8, 11)]),
+        (["0-3", "6-9"], [(0, 3), (3, 6), (6, 9), (9, 11)]),
+        (["5-11"], [(0, 4), (4, 5), (5, 11)]),
+        (["0-11"], [(0, 11)]),
+    ],
+)
+def test_pieces_cover_every_row_once_around_those_that_are_finished(finished, expected):
+    assert spans_of(finished, 11, 4) == expected
+
+
+def test_a_killed_run_may_go_on_with_another_size_of_pieces(cutouts, monkeypatch):
+    whole, ids = arrays(extract(cutouts))
+    store = Store(cutouts.path.parents[1])
+    store.remove(store.find("features")[0])
+    real, calls = Extractor.vectors, []
+
+    def stop_at_third(self, rows, advance):
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, rows, advance)
+
+    monkeypatch.setattr(Extractor, "vectors", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(cutouts)
+    again, again_ids = arrays(extract(cutouts, shard_rows=16))
+    assert calls[3:] == [16, 14], "the 20 finished rows are not made again"
+    assert np.array_equal(again_ids, ids)
+    assert np.allclose(again, whole, atol=1e-5)
+
+
+def test_a_missing_image_is_found_before_the_network_is_built(cutouts, tmp_path, monkeypatch):
+    (tmp_path / "in" / "b.fits").unlink()
+    built = []
+    monkeypatch.setattr("skyloom.backbone.spec.Weights.build", lambda *args: built.append(args))
+    with pytest.raises(InputError, match="image b of cutouts"):
+        extract(cutouts)
+    assert not built
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(cutouts, tmp_path, monkeypatch):

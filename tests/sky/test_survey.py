@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.survey import Survey, find_images
+from skyloom.sky.survey import Survey, find_images, look_for_images
 
 CONF = Path(__file__).parents[2] / "conf" / "survey"
 
@@ -55,6 +55,29 @@ def test_a_file_given_twice_is_listed_once(lotss_root: Path) -> None:
 def test_relative_places_give_absolute_paths(lotss_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lotss_root)
     assert find_images("mosaics", load("lotss")) == find_images(lotss_root, load("lotss"))
+
+
+def test_generic_leaves_masks_and_weights_out_unless_they_are_named(lotss_root: Path) -> None:
+    found, left_out = look_for_images(lotss_root, load("generic"))
+    assert [image.name for image in found] == [
+        f"mosaics/{name}/mosaic-blanked" for name in ("P000+23", "P10Hetdex", "P124+62")
+    ]
+    assert [path.name for path in left_out] == [
+        "mosaic.pybdsmmask.fits", "mosaic-weights.fits", "mosaic.pybdsmmask.fits", "mosaic.pybdsmmask.fits",
+    ]  # fmt: skip
+    mask = lotss_root / "mosaics/P000+23/mosaic.pybdsmmask.fits"
+    assert [image.path for image in find_images([mask, lotss_root], load("generic"))].count(mask) == 1
+    assert mask not in look_for_images([mask, lotss_root], load("generic"))[1]
+    assert len(find_images(lotss_root, load("generic", exclude_patterns=None))) == 7
+
+
+def test_a_masked_image_is_no_mask(tmp_path: Path) -> None:
+    touch(tmp_path, "masked.fits", "MASK.FITS", "a.mask.fits.gz", "b_weights.fits")
+    survey = load("generic", image_patterns=["**/*"])
+    assert [image.name for image in find_images(tmp_path, survey)] == ["masked"]
+    (tmp_path / "masked.fits").unlink()
+    with pytest.raises(InputError, match=r"less \*mask\.\*"):
+        find_images(tmp_path, survey)
 
 
 def test_generic_takes_every_known_format_at_any_depth(tmp_path: Path) -> None:
@@ -107,6 +130,8 @@ def test_missing_place_and_empty_list(tmp_path: Path) -> None:
         ({"image_name": "foldr"}, "Did you mean 'folder'"),
         ({"image_patterns": "*.fits"}, "expected a list of glob patterns"),
         ({"image_patterns": ["/data/*.fits"]}, "relative"),
+        ({"exclude_patterns": "*.fits"}, "expected a list of patterns of file names"),
+        ({"exclude_patterns": ["masks/*"]}, "without folders"),
         ({"pixel_scale_arcsec": -1.5}, "above 0"),
         ({"beam_arcsec": 6.0}, r"\[major, minor\]"),
         ({"name": ""}, "not empty"),

@@ -304,3 +304,35 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
     two = cut(tmp_path / "two", tmp_path / "in", on_bad_image="skip", workers=2)
     assert one.id == two.id
     assert one.manifest == two.manifest
+
+
+@pytest.mark.parametrize(
+    ("strategy", "unread", "read"),
+    [
+        ({"strategy": "sliding"}, {"sources.size_factor": 9.0, "mask.join_px": 3}, {"overlap": 0.25}),
+        ({"strategy": "mask", "survey": "lotss"}, {"overlap": 0.25, "window_px": 20}, {"mask.join_px": 3}),
+        ({"strategy": "catalog", "catalog": "CSV"}, {"overlap": 0.25, "cover_edge": True}, {"window_px": 20}),
+        ({"strategy": "catalog", "catalog": "CSV", "sources.size": "size"}, {"window_px": 20},
+         {"sources.size_unit": "px"}),
+        ({"strategy": "sliding"}, {"fill_value": 3.0}, {"window_px": 20}),
+        ({"strategy": "sliding", "nan_policy": "fill"}, {"workers": 4}, {"fill_value": 3.0}),
+    ],
+)  # fmt: skip
+def test_only_options_that_are_read_enter_the_id(tmp_path, strategy, unread, read):
+    write_image(tmp_path / "in" / "mosaics" / "P1" / "mosaic-blanked.fits", sky(64, 64))
+    (tmp_path / "positions.csv").write_text("ra,dec,size\n123.0,45.0,9\n")
+    given = {key: str(tmp_path / "positions.csv") if value == "CSV" else value for key, value in strategy.items()}
+
+    def id_with(**options):
+        return cut(tmp_path / "store", tmp_path / "in", **given, **options, dry_run=True).id
+
+    assert id_with(**unread) == id_with()
+    assert id_with(**read) != id_with()
+
+
+def test_equal_options_on_other_images_never_share_an_artifact(tmp_path):
+    for folder, seed in (("one", 1), ("two", 2)):
+        write_image(tmp_path / folder / "a.fits", sky(64, 64, seed=seed))
+    first, second = (cut(tmp_path / "store", tmp_path / folder) for folder in ("one", "two"))
+    assert first.id != second.id
+    assert first.table()["rms"].to_list() != second.table()["rms"].to_list()

@@ -243,7 +243,7 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(remote, tmp_path, m
     from collections import namedtuple
 
     usage = namedtuple("usage", "free")(100_000)
-    monkeypatch.setattr("skyloom.step.download.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("skyloom.step.download_pieces.shutil.disk_usage", lambda path: usage)
     with FileServer(remote) as server, pytest.raises(StoreError, match=r"need 0.0 GB, the disk of .* larger disk"):
         get(server, tmp_path / "store")
     assert not server.gets()

@@ -187,9 +187,11 @@ def _members(level: LevelResult, cluster: int) -> np.ndarray:
 
 def _check_target(target: int, capacity: int, what: str, least: int = 1) -> None:
     if target < least:
-        raise ConfigError(f"target must be at least {least}, found {target}; give the number of images wanted")
+        raise ConfigError(f"target_size={target}: expected at least {least}; give the number of images wanted")
     if target > capacity:
-        raise ConfigError(f"target={target} is more than the {capacity} {what} there are; ask for at most {capacity}")
+        raise ConfigError(
+            f"target_size={target} is more than the {capacity} {what} there are; ask for at most {capacity}"
+        )
 
 
 def _fill(caps: np.ndarray, target: int, priority: np.ndarray) -> np.ndarray:

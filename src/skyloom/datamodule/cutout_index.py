@@ -108,6 +108,18 @@ class CutoutIndex:
             )
         return rows
 
+    def check_images(self, rows: np.ndarray) -> None:
+        """Look whether the images of rows are there, before long work begins; packed cutouts need none.
+
+        Raises
+        ------
+        InputError
+            When one is gone. Whether its content has changed is seen when it is read.
+        """
+        if self._packed is None:
+            for code in np.unique(self._windows[rows, 0]):
+                self.image_path(self._names[int(code)])
+
     def read(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
         """Pixels of cutouts.
 

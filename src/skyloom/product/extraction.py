@@ -63,6 +63,8 @@ class Extractor:
         self.extraction, self.device = extraction, device
         self.index = CutoutIndex(extraction.cutouts, image_roots=extraction.image_roots)
         self.rows = selected_rows(self.index, extraction.selection)
+        if not extraction.skip:
+            self.index.check_images(self.rows)  # before seconds are spent on the network
         self.network = extraction.weights.build(extraction.backbone, extraction.seed).eval()
         self.prepare = Preprocess.from_options(extraction.preprocess).to(device)
         self.reader = LayerReader(self.network, extraction.layer).to(device).eval()

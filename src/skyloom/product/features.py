@@ -25,7 +25,7 @@ DROPPED = {"cutout_id": pl.Int64, "image": pl.String, "error": pl.String}
     "features",
     version=1,
     inputs={"cutouts": of_kind("cutouts"), "selection": of_kind("selection"), "weights": open_weights},
-    free=("batch_size", "device", "devices", "image_roots"),
+    free=("shard_rows", "batch_size", "device", "devices", "image_roots"),
 )
 def features(
     build: Build,
@@ -73,7 +73,7 @@ def features(
         ``stop`` at an image that cannot be read; ``skip`` leaves its cutouts out, counts them and lists them in
         ``dropped.parquet``.
     shard_rows
-        Rows per resumable piece.
+        Rows per resumable piece; results differ by rounding only, as with ``batch_size``.
     seed
         Start of random weights, when ``weights`` is null.
     batch_size
@@ -113,8 +113,8 @@ def features(
     if weights.source is None:
         print(f"features: the weights of {backbone.model} are random (seed {seed}); "
               "give trained ones with backbone.weights=ID", flush=True, file=sys.stderr)  # fmt: skip
-    tasks = {f"{i:06d}": (extraction, start, min(start + shard_rows, total))
-             for i, start in enumerate(range(0, total, shard_rows))}  # fmt: skip
+    spans = spans_of([piece.name for piece in build.shards()], total, shard_rows)
+    tasks = {f"{start:012d}-{stop:012d}": (extraction, start, stop) for start, stop in spans}
     with progress(total, "features", "cutouts") as bar:
         if devices > 1:
             build.shards_in_parallel(tasks, make_piece, workers=devices, done=lambda: bar.advance(shard_rows),
@@ -146,6 +146,27 @@ def features(
         preprocess=prepare.config,
         preprocess_digest=prepare.digest,
     )
+
+
+def spans_of(finished: list[str], total: int, shard_rows: int) -> list[tuple[int, int]]:
+    """First row and end of each piece: those an interrupted run has finished, the gaps between in ``shard_rows``.
+
+    Parameters
+    ----------
+    finished
+        Keys of pieces, first row and end with a dash between; whatever ``shard_rows`` they were made with.
+    total
+        Rows in all.
+    shard_rows
+        Most rows of a piece that is still to be made.
+    """
+    whole = sorted((int(start), int(stop)) for start, _, stop in (key.partition("-") for key in finished))
+    spans, at = [], 0
+    for start, stop in [*whole, (total, total)]:
+        spans += [(first, min(first + shard_rows, start)) for first in range(at, start, shard_rows)]
+        spans += [(start, stop)] if stop > start else []
+        at = stop
+    return spans
 
 
 def _join(build: Build, extractor: Extractor, attributes: dict[str, str]) -> int:

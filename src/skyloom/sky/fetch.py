@@ -1,10 +1,8 @@
 """Fetches files over HTTP: a broken transfer goes on where it stopped, and a part is never taken for the whole."""
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import requests
 import urllib3
@@ -12,6 +10,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError as TransferError
 
 from skyloom.errors import InputError
+from skyloom.sky.part_file import Part
 
 BLOCK = 1 << 18  # bytes read at once, the most that a killed process loses
 LONGEST_WAIT_S = 60.0
@@ -93,7 +92,7 @@ class Fetcher:
         if target.exists():
             advance(target.stat().st_size)
             return
-        part = _Part(target)
+        part = Part(target)
         advance(part.size)
         furthest, failures = part.size, 0
         while True:
@@ -111,7 +110,7 @@ class Fetcher:
                     ) from error
             self._wait(min(self.retry_wait_s * 2 ** max(failures - 1, 0), LONGEST_WAIT_S))
 
-    def _transfer(self, url: str, part: "_Part", advance: Callable[[int], None]) -> None:
+    def _transfer(self, url: str, part: Part, advance: Callable[[int], None]) -> None:
         """Bring the part up to the whole file in one request, as far as the connection holds."""
         have = part.size
         if have and have == part.total:
@@ -174,57 +173,6 @@ class Fetcher:
     def _check_stopped(self) -> None:
         if self._stop.is_set():
             raise InputError("the download was stopped; give the same command again, it goes on where it stopped")
-
-
-class _Part:
-    """The beginning of a file, and what the server said of the whole."""
-
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + ".part")
-        self._facts_path = target.with_name(target.name + ".part.json")
-        try:
-            self._facts: dict[str, Any] = json.loads(self._facts_path.read_text())
-        except (OSError, ValueError):
-            self.clear()  # nobody knows which file this is the beginning of
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    @property
-    def total(self) -> int | None:
-        return self._facts.get("total")
-
-    def range_headers(self) -> dict[str, str]:
-        """Headers that ask for the rest, and for all of it when the remote file has changed meanwhile."""
-        if not self.size:
-            return {}
-        version = self._facts.get("version")
-        return {"Range": f"bytes={self.size}-", **({"If-Range": version} if version else {})}
-
-    def clear(self) -> int:
-        """Throw the part away; returns its size."""
-        size = self.size
-        self.path.unlink(missing_ok=True)  # before the facts: a part never lies beside the facts of another version
-        self._facts_path.unlink(missing_ok=True)
-        self._facts = {}
-        return size
-
-    def remember(self, total: int | None, headers: Any) -> None:
-        """Keep what the server says of the whole file."""
-        etag = headers.get("ETag", "")
-        version = etag if etag.startswith('"') else headers.get("Last-Modified")  # a weak tag does not pin the bytes
-        self._facts = {"total": total, "version": version}
-        aside = self._facts_path.with_suffix(".new")
-        aside.write_text(json.dumps(self._facts))
-        aside.replace(self._facts_path)
-
-    def finish(self, target: Path) -> None:
-        """Give the whole file its name."""
-        if not self.path.exists():
-            self.path.touch()  # a file of no bytes
-        self.path.replace(target)
-        self._facts_path.unlink(missing_ok=True)
 
 
 def _check_status(response: requests.Response, url: str) -> None:

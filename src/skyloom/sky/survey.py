@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,9 @@ class Survey:
         Major and minor axis (FWHM) of the beam; None: as each header says.
     image_patterns
         Glob patterns, relative to the folder that the user names, under which images lie.
+    exclude_patterns
+        Names of files in such folders that are no images, masks for instance; ``*`` and ``?`` stand for any text and
+        any character, capitals and small letters alike.
     image_name
         ``folder``: an image is called after the folder that holds it; ``path``: after its path without the suffix.
     mask_name
@@ -44,6 +48,7 @@ class Survey:
     pixel_scale_arcsec: float | None
     beam_arcsec: tuple[float, float] | None
     image_patterns: tuple[str, ...]
+    exclude_patterns: tuple[str, ...]
     image_name: str
     mask_name: str | None
     base_url: str | None
@@ -82,6 +87,7 @@ class Survey:
             pixel_scale_arcsec=None if scale is None else _positive("pixel_scale_arcsec", scale),
             beam_arcsec=_beam(facts["beam_arcsec"]),
             image_patterns=_patterns(facts["image_patterns"]),
+            exclude_patterns=_names(facts["exclude_patterns"]),
             image_name=_one_of("image_name", facts["image_name"], _IMAGE_NAMES),
             mask_name=None if facts["mask_name"] is None else _text("mask_name", facts["mask_name"]),
             base_url=None if facts["base_url"] is None else _text("base_url", facts["base_url"]),
@@ -104,7 +110,7 @@ def find_images(where: str | Path | Sequence[str | Path], survey: Survey) -> lis
     ----------
     where
         A file, a folder, a glob (``mosaics/P1*``) or a list of these. Folders are searched for the survey's
-        `image_patterns`; files are taken as they are.
+        `image_patterns`, less what `exclude_patterns` name; files are taken as they are.
     survey
         The survey, which says where images lie in a folder and how they are named.
 
@@ -119,16 +125,23 @@ def find_images(where: str | Path | Sequence[str | Path], survey: Survey) -> lis
     InputError
         A place does not exist, holds no image, or two different files would go by the same name.
     """
+    return look_for_images(where, survey)[0]
+
+
+def look_for_images(where: str | Path | Sequence[str | Path], survey: Survey) -> tuple[list[FoundImage], list[Path]]:
+    """As `find_images`, and the files besides that `exclude_patterns` left out, sorted."""
     places = [where] if isinstance(where, str | Path) else list(where)
     if not places:
         raise InputError("no place to look for images was given; give a file, a folder, a glob or a list of these.")
     found: dict[str, Path] = {}
+    left_out: set[Path] = set()
     for place in places:
-        images = [image for base, start in _expand(place) for image in _images_at(base, start, survey)]
+        images = [image for base, start in _expand(place) for image in _images_at(base, start, survey, left_out)]
         if not images:
+            less = f", less {', '.join(survey.exclude_patterns)}" if survey.exclude_patterns else ""
             raise InputError(
-                f"{place}: no image of survey '{survey.name}' found; looked for {', '.join(survey.image_patterns)}. "
-                "Check the path, or choose another survey."
+                f"{place}: no image of survey '{survey.name}' found; looked for {', '.join(survey.image_patterns)}"
+                f"{less}. Check the path, or choose another survey."
             )
         for image in images:
             other = found.setdefault(image.name, image.path)
@@ -137,7 +150,7 @@ def find_images(where: str | Path | Sequence[str | Path], survey: Survey) -> lis
                     f"two images would both be called '{image.name}': {other} and {image.path}; "
                     "give the folder above both, or index them one at a time."
                 )
-    return [FoundImage(name, found[name]) for name in sorted(found)]
+    return [FoundImage(name, found[name]) for name in sorted(found)], sorted(left_out - set(found.values()))
 
 
 def _expand(place: str | Path) -> Iterator[tuple[Path, Path]]:
@@ -155,13 +168,20 @@ def _expand(place: str | Path) -> Iterator[tuple[Path, Path]]:
         yield base, match
 
 
-def _images_at(base: Path, start: Path, survey: Survey) -> Iterator[FoundImage]:
+def _images_at(base: Path, start: Path, survey: Survey, left_out: set[Path]) -> Iterator[FoundImage]:
     if start.is_dir() and start.suffix != ".zarr":
         paths = {path for pattern in survey.image_patterns for path in start.glob(pattern)}
+        excluded = {path for path in paths if _excluded(path, survey)}
+        left_out |= excluded
+        paths -= excluded
     else:
         paths = {start}
     for path in sorted(paths):
         yield FoundImage(_name(base, path, survey), path)
+
+
+def _excluded(path: Path, survey: Survey) -> bool:
+    return any(fnmatchcase(path.name.lower(), pattern.lower()) for pattern in survey.exclude_patterns)
 
 
 def _name(base: Path, path: Path, survey: Survey) -> str:
@@ -199,6 +219,18 @@ def _patterns(value: Any) -> tuple[str, ...]:
     for pattern in patterns:
         if Path(pattern).is_absolute():
             raise ConfigError(f"survey.image_patterns={pattern!r}: expected a pattern relative to the named folder.")
+    return patterns
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigError(f"survey.exclude_patterns={value!r}: expected a list of patterns of file names, or null.")
+    patterns = tuple(_text("exclude_patterns", pattern) for pattern in value)
+    for pattern in patterns:
+        if "/" in pattern:
+            raise ConfigError(f"survey.exclude_patterns={pattern!r}: expected the name of a file, without folders.")
     return patterns
 
 

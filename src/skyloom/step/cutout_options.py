@@ -101,6 +101,17 @@ def open_catalog(value: Any, parameters: Mapping[str, Any], store: Store) -> Cat
     return CatalogFile(path, fingerprint(path))
 
 
+def unused_options(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options of step=cutouts that the strategy and the NaN policy do not read, and that cannot change its result."""
+    own = {"sliding": ("overlap", "cover_edge"), "mask": ("mask",), "catalog": ("sources",)}
+    found = [name for strategy, names in own.items() if strategy != values["strategy"] for name in names]
+    if values["strategy"] == "mask" or (values["strategy"] == "catalog" and values["sources"].size is not None):
+        found.append("window_px")
+    if values["nan_policy"] != "fill":
+        found.append("fill_value")
+    return tuple(found)
+
+
 def blank_limit(nan_policy: str, max_nan_frac: float | None) -> float:
     """Largest fraction of blank pixels that a policy accepts.
 

@@ -10,7 +10,14 @@ from skyloom.errors import ConfigError
 from skyloom.progress import progress
 from skyloom.sky.catalog import Catalog, read_catalog
 from skyloom.step.cutout_join import join
-from skyloom.step.cutout_options import CatalogFile, MaskOptions, SourceOptions, blank_limit, open_catalog
+from skyloom.step.cutout_options import (
+    CatalogFile,
+    MaskOptions,
+    SourceOptions,
+    blank_limit,
+    open_catalog,
+    unused_options,
+)
 from skyloom.step.cutout_pieces import Task, index_image
 from skyloom.step.images import ImageSet, SurveyFacts, open_images
 from skyloom.store import Build, builds
@@ -18,7 +25,13 @@ from skyloom.store import Build, builds
 POSITIONS = "positions.npy"
 
 
-@builds("cutouts", version=2, inputs={"images": open_images, "catalog": open_catalog}, free=("threads", "workers"))
+@builds(
+    "cutouts",
+    version=2,
+    inputs={"images": open_images, "catalog": open_catalog},
+    free=("threads", "workers"),
+    unused=unused_options,
+)
 def cutouts(
     build: Build,
     *,

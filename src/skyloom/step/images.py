@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.survey import Survey, find_images
+from skyloom.sky.survey import Survey, look_for_images
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
 
@@ -98,7 +99,13 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
         artifact = store.open(value, KIND)
     elif isinstance(value, str | Path) and (Path(value) / "manifest.json").exists():
         artifact = store.open(str(Path(value).absolute()), KIND)
-    found = find_images(artifact.path if artifact else value, survey)
+    found, left_out = look_for_images(artifact.path if artifact else value, survey)
+    if left_out:
+        print(
+            f"images: {len(left_out)} files are left out by survey.exclude_patterns, the first is {left_out[0]}; "
+            "survey.exclude_patterns=null takes them, too",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
     if not found:
         raise InputError(f"no images of survey '{survey.name}' in {value}")
     masks: list[Path | None] = [None] * len(found)

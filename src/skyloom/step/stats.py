@@ -71,6 +71,8 @@ def stats(
     prepare = None if preprocess is None else Preprocess.from_options(preprocess, "preprocess")
     index = CutoutIndex(cutouts, image_roots=image_roots)
     rows = selected_rows(index, selection)
+    if on_error == "stop":
+        index.check_images(rows)
     with progress(len(rows), "stats", "cutouts") as bar:
         for number, start in enumerate(range(0, len(rows), shard_rows)):
             part, key = rows[start : start + shard_rows], f"{number:06d}"

@@ -90,7 +90,13 @@ class Artifact:
         found = {}
         for role, entry in self.manifest["inputs"].items():
             for name, identity in _identities(role, entry):
-                found[name] = Artifact(self.path.parents[1] / identity["kind"] / identity["id"])
+                path = self.path.parents[1] / identity["kind"] / identity["id"]
+                if not (path / MANIFEST).exists():
+                    raise StoreError(
+                        f"{identity['kind']} {identity['id']}, from which {self.kind} {self.id} was made ({name}), is "
+                        f"not in the store {path.parents[1]}; put it back, or make it again with the same command"
+                    )
+                found[name] = Artifact(path)
         return found
 
     def identity(self) -> dict[str, str]:
@@ -111,7 +117,13 @@ class Artifact:
         """
         path = self.path / name
         if not path.exists():
-            have = ", ".join(sorted(self.manifest["files"])[:12])
+            listed = self.manifest["files"]
+            if name in listed or any(other.startswith(f"{name}/") for other in listed):
+                raise StoreError(
+                    f"{path} is gone, though the manifest of {self.kind} {self.id} lists it; put it back, or remove "
+                    f"{self.path} and make it again"
+                )
+            have = ", ".join(sorted(listed)[:12])
             raise StoreError(f"{self.kind} {self.id} has no file '{name}'; it has: {have}")
         return path
 

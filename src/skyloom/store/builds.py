@@ -70,12 +70,13 @@ def builds(
     version: int,
     inputs: Mapping[str, Resolver] | None = None,
     free: tuple[str, ...] = (),
+    unused: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda values: (),
 ) -> Callable[[Callable[..., None]], Callable[..., Any]]:
     """Turn ``body(build, *, ...)`` into a function that returns a finished :class:`Artifact`.
 
     All keyword parameters of the body enter the artifact's id, so none can be forgotten; those named in
-    ``free`` do not, and must therefore not change the result. The new function takes three more keywords:
-    ``store`` (folder or :class:`Store`), ``name`` (a name to give) and ``dry_run`` (returns a :class:`Plan`).
+    ``free`` and by ``unused`` do not, and must therefore not change the result. The new function takes three more
+    keywords: ``store`` (folder or :class:`Store`), ``name`` (a name to give) and ``dry_run`` (returns a :class:`Plan`).
 
     Parameters
     ----------
@@ -87,6 +88,9 @@ def builds(
         Per input parameter how it is opened. What it opens to must have ``identity()``.
     free
         Parameters that change how fast the work goes, never what comes out (numbers of workers, devices).
+    unused
+        From all values, the parameters that are not read with such values (options of a strategy that was not chosen);
+        they do not enter the id either.
     """
     resolvers = dict(inputs or {})
 
@@ -104,11 +108,12 @@ def builds(
             values = check_arguments(step, signature, hints, given, unchecked=set(resolvers))
             for key, resolver in resolvers.items():
                 values[key] = resolver(values[key], values, where)
+            aside = {*resolvers, *free, *unused(values)}
             request = Request(
                 kind=kind if isinstance(kind, str) else kind(values),
                 step=step,
                 version=version,
-                parameters={k: plain(values[k]) for k in names if k not in resolvers and k not in free},
+                parameters={k: plain(values[k]) for k in names if k not in aside},
                 inputs={k: _identity(values[k]) for k in resolvers},
             )
             return realise(
