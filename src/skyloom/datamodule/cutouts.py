@@ -45,22 +45,29 @@ class CutoutsDataset(Dataset[Batch]):
 class EpochSampler(Sampler[int]):
     """A permutation per epoch, drawn from (seed, epoch) alone, so that a resumed run sees the same order.
 
-    Lightning calls :meth:`set_epoch` before each epoch.
+    Lightning calls :meth:`set_epoch` before each epoch. Of several processes each takes every n-th image of the same
+    permutation: with as many images per batch as one process, their batches together are those of one process with
+    n times as many, and no image is repeated to fill up.
     """
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.rank, self.processes = 0, 1
+
+    def share(self, rank: int, processes: int) -> None:
+        """Take the part of one of several processes."""
+        self.rank, self.processes = rank, processes
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return self.size // self.processes
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,)))
-        return iter(rng.permutation(self.size).tolist())
+        return iter(rng.permutation(self.size)[self.rank :: self.processes][: len(self)].tolist())
 
 
 class CutoutsDataModule(LightningDataModule):
