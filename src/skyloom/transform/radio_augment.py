@@ -1,40 +1,46 @@
 """Random views of radio images for self-supervised training, drawn for each image of a batch at once."""
 
-import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skyloom.errors import ConfigError, unknown_choice
+from skyloom.transform.beam import blurred, noisy
+from skyloom.transform.draw import Draw
+from skyloom.transform.geometry import PADDINGS, ROTATIONS, disc, turned
+from skyloom.transform.tone import CURVES, jittered, restretched
 
-ROTATIONS = ("any", "quarter", "none")
+GLOBAL_CROPS = 2
+NOISE_RMS = ("image", "background")
 
 
 class RadioAugment(nn.Module):
     """Crop, turn, flip, blur, restretch and add noise to images of 0-1, as :meth:`Preprocess.scale` gives them.
 
-    The order follows the sky and the telescope: geometry, blur, stretch, noise. Colour jitter, greyscale and solarising
+    The order follows the sky and the telescope: geometry, blur, stretch, channels, noise. Hue, greyscale and solarising
     of natural images have no meaning here. All random numbers come from the generator that the caller passes, drawn
     on its device; the result does not depend on, and does not change, the global random state.
 
     Parameters
     ----------
     crop_area_min
-        Smallest share of the image area that a crop keeps, 0-1; the share is uniform from it to 1.
+        Smallest share of the image area that a global view keeps, 0-1; the share is uniform from it to 1.
     crop_aspect_max
         Largest ratio of the sides of a crop, 1 or more; log-uniform, so that both directions are equally likely.
-    rotation
-        ``any`` angle (corners are filled by reflection), ``quarter`` turns (no interpolation) or ``none``.
-    flip_probability
-        Chance of a mirror image; with rotation one axis is enough to reach every orientation.
-    blur_probability, blur_sigma_px
-        Chance and range of sigma of a Gaussian blur, in pixels of the resized image.
-    stretch_probability, gamma_max, contrast_max
-        Chance of y -> y**gamma with log-uniform gamma in [1/gamma_max, gamma_max], then of the distance to the image
-        mean times 1 +/- contrast_max. Values are cut to 0-1.
-    noise_fraction_max
-        White Gaussian noise with a sigma of up to this fraction of the rms of the view about its mean.
+    local_crops, local_size_px, local_area
+        Number of local views that follow the two global ones, their side, and least and largest share of the area.
+    rotation, padding, flip_probability
+        As in :func:`skyloom.transform.geometry.turned`; with rotation one axis is enough to reach every orientation.
+    blur_probability, blur_sigma_px, blur_axis_ratio_max
+        As in :func:`skyloom.transform.beam.blurred`; pixels of the view.
+    stretch_probability, gamma_max, contrast_max, stretch_curves
+        As in :func:`skyloom.transform.tone.restretched`. Values are cut to 0-1.
+    channel_jitter_probability, channel_brightness_max, channel_contrast_max
+        As in :func:`skyloom.transform.tone.jittered`.
+    noise_fraction_max, noise_rms_of, noise_beam_px
+        As in :func:`skyloom.transform.beam.noisy`.
 
     Raises
     ------
@@ -47,124 +53,105 @@ class RadioAugment(nn.Module):
         *,
         crop_area_min: float = 0.65,
         crop_aspect_max: float = 1.15,
+        local_crops: int = 0,
+        local_size_px: int = 98,
+        local_area: tuple[float, float] = (0.1, 0.4),
         rotation: str = "any",
+        padding: str = "reflection",
         flip_probability: float = 0.5,
         blur_probability: float = 0.25,
         blur_sigma_px: tuple[float, float] = (0.1, 2.0),
+        blur_axis_ratio_max: float = 1.0,
         stretch_probability: float = 0.5,
         gamma_max: float = 1.5,
         contrast_max: float = 0.4,
+        stretch_curves: Sequence[str] = ("gamma",),
+        channel_jitter_probability: float = 0.0,
+        channel_brightness_max: float = 0.1,
+        channel_contrast_max: float = 0.2,
         noise_fraction_max: float = 0.1,
+        noise_rms_of: str = "image",
+        noise_beam_px: float = 0.0,
     ) -> None:
         super().__init__()
-        if rotation not in ROTATIONS:
-            raise unknown_choice("rotation", rotation, ROTATIONS)
+        for name, value, choices in (
+            ("rotation", rotation, ROTATIONS),
+            ("padding", padding, PADDINGS),
+            ("noise_rms_of", noise_rms_of, NOISE_RMS),
+            *(("stretch_curves", curve, CURVES) for curve in stretch_curves),
+        ):
+            if value not in choices:
+                raise unknown_choice(name, value, choices)
+        if not stretch_curves:
+            raise ConfigError(f"stretch_curves is empty: expected some of {', '.join(CURVES)}")
         sigma_low, sigma_high = blur_sigma_px
-        for name, value, low, high in (
+        area_low, area_high = local_area
+        for name, number, low, high in (
             ("crop_area_min", crop_area_min, 0.01, 1.0),
             ("crop_aspect_max", crop_aspect_max, 1.0, 10.0),
+            ("local_crops", local_crops, 0, 100),
+            ("local_size_px", local_size_px, 2, 10_000),
+            ("local_area[0]", area_low, 0.001, area_high),
+            ("local_area[1]", area_high, area_low, 1.0),
             ("flip_probability", flip_probability, 0.0, 1.0),
             ("blur_probability", blur_probability, 0.0, 1.0),
             ("blur_sigma_px[0]", sigma_low, 0.0, sigma_high),
             ("blur_sigma_px[1]", sigma_high, sigma_low, 100.0),
+            ("blur_axis_ratio_max", blur_axis_ratio_max, 1.0, 10.0),
             ("stretch_probability", stretch_probability, 0.0, 1.0),
             ("gamma_max", gamma_max, 1.0, 10.0),
             ("contrast_max", contrast_max, 0.0, 1.0),
+            ("channel_jitter_probability", channel_jitter_probability, 0.0, 1.0),
+            ("channel_brightness_max", channel_brightness_max, 0.0, 1.0),
+            ("channel_contrast_max", channel_contrast_max, 0.0, 1.0),
             ("noise_fraction_max", noise_fraction_max, 0.0, 10.0),
+            ("noise_beam_px", noise_beam_px, 0.0, 100.0),
         ):
-            if not low <= value <= high:
-                raise ConfigError(f"{name}={value}: expected {low} to {high}")
+            if not low <= number <= high:
+                raise ConfigError(f"{name}={number}: expected {low} to {high}")
         self.crop_area_min = crop_area_min
-        self.crop_aspect_max = crop_aspect_max
-        self.rotation = rotation
-        self.flip_probability = flip_probability
-        self.blur_probability = blur_probability
-        self.blur_sigma_px = (float(sigma_low), float(sigma_high))
-        self.stretch_probability = stretch_probability
-        self.gamma_max = gamma_max
-        self.contrast_max = contrast_max
-        self.noise_fraction_max = noise_fraction_max
+        self.local_crops, self.local_size_px = local_crops, local_size_px
+        self.local_area = (float(area_low), float(area_high))
+        self.padding = padding
+        self._turned = partial(
+            turned, aspect_max=crop_aspect_max, rotation=rotation, flip_probability=flip_probability, padding=padding
+        )
+        self._changes: tuple[Callable[[Tensor, Draw], Tensor], ...] = (
+            partial(
+                blurred, probability=blur_probability, sigma_px=(sigma_low, sigma_high),
+                axis_ratio_max=blur_axis_ratio_max,
+            ),
+            partial(
+                restretched, probability=stretch_probability, gamma_max=gamma_max, contrast_max=contrast_max,
+                curves=tuple(stretch_curves),
+            ),
+            partial(
+                jittered, probability=channel_jitter_probability, brightness_max=channel_brightness_max,
+                contrast_max=channel_contrast_max,
+            ),
+            partial(noisy, fraction_max=noise_fraction_max, rms_of=noise_rms_of, beam_px=noise_beam_px),
+        )  # fmt: skip
 
     @torch.no_grad()
-    def forward(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw two views of square images (B, C, S, S), each of the same shape."""
-        return self.view(images, generator), self.view(images, generator)
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Draw views of square images (B, C, S, S): two global ones of that shape, then the smaller local ones."""
+        views = [self.view(images, generator) for _ in range(GLOBAL_CROPS)]
+        return views + [self.local_view(images, generator) for _ in range(self.local_crops)]
 
     @torch.no_grad()
     def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one view of square images (B, C, S, S), of the same shape, for methods that need more than two."""
+        """Draw one global view of square images (B, C, S, S), of the same shape."""
+        return self._view(images, generator, (self.crop_area_min, 1.0), images.shape[-1])
+
+    @torch.no_grad()
+    def local_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one local view of square images (B, C, S, S): (B, C, local_size_px, local_size_px)."""
+        return self._view(images, generator, self.local_area, self.local_size_px)
+
+    def _view(self, images: Tensor, generator: torch.Generator, area: tuple[float, float], size_px: int) -> Tensor:
+        draw = Draw(images, generator)
         with torch.autocast(images.device.type, enabled=False):  # half precision would round faint pixels
-            return self._view(images, _Draw(images, generator))
-
-    def _view(self, images: Tensor, draw: "_Draw") -> Tensor:
-        views = self._turned(images, draw)
-        views = self._blurred(views, draw)
-        views = self._restretched(views, draw)
-        sigma = draw.uniform(0.0, self.noise_fraction_max) * views.std(dim=(1, 2, 3), keepdim=True, correction=0)
-        return views if self.noise_fraction_max == 0 else views + sigma * draw.normal()
-
-    def _turned(self, images: Tensor, draw: "_Draw") -> Tensor:
-        """Crop, rotate and flip in one bilinear sampling; a crop is placed anywhere inside the image."""
-        side = draw.uniform(self.crop_area_min, 1.0).sqrt()
-        aspect = draw.log_uniform(self.crop_aspect_max).sqrt()
-        width, height = (side * aspect).clamp(max=1.0), (side / aspect).clamp(max=1.0)
-        shift_x, shift_y = (1 - width) * draw.uniform(-1.0, 1.0), (1 - height) * draw.uniform(-1.0, 1.0)
-        angle = draw.uniform(0.0, 2 * math.pi)
-        if self.rotation == "quarter":
-            angle = (angle / (math.pi / 2)).floor() * (math.pi / 2)
-        elif self.rotation == "none":
-            angle = torch.zeros_like(angle)
-        mirror = 1.0 - 2.0 * draw.chosen(self.flip_probability)
-        cos, sin = angle.cos(), angle.sin()
-        # Output coordinates (-1 to 1) -> mirrored -> turned -> scaled and shifted to the crop in the input.
-        rows = (width * cos * mirror, -width * sin, shift_x, height * sin * mirror, height * cos, shift_y)
-        matrix = torch.cat([row.view(-1, 1) for row in rows], 1).view(-1, 2, 3)
-        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-    def _blurred(self, images: Tensor, draw: "_Draw") -> Tensor:
-        chosen = draw.chosen(self.blur_probability)
-        sigma = draw.uniform(*self.blur_sigma_px)
-        if self.blur_probability == 0 or self.blur_sigma_px[1] == 0:
-            return images
-        batch, channels, height, width = images.shape
-        radius = min(math.ceil(3 * self.blur_sigma_px[1]), height - 1, width - 1)
-        offset = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-        # An image that is not chosen gets a kernel so narrow that it is the identity, which avoids indexing.
-        narrow = torch.where(chosen > 0, sigma, 0.0).clamp(min=0.05).view(-1, 1)
-        kernel = torch.softmax(-0.5 * (offset / narrow) ** 2, dim=1).repeat_interleave(channels, 0)
-        stack = F.pad(images.reshape(1, batch * channels, height, width), (radius,) * 4, mode="reflect")
-        stack = F.conv2d(stack, kernel.view(-1, 1, 1, 2 * radius + 1), groups=batch * channels)
-        stack = F.conv2d(stack, kernel.view(-1, 1, 2 * radius + 1, 1), groups=batch * channels)
-        return stack.view(batch, channels, height, width)
-
-    def _restretched(self, images: Tensor, draw: "_Draw") -> Tensor:
-        chosen = draw.chosen(self.stretch_probability)
-        gamma = draw.log_uniform(self.gamma_max) ** chosen
-        contrast = 1.0 + chosen * draw.uniform(-self.contrast_max, self.contrast_max)
-        if self.stretch_probability == 0 or (self.gamma_max == 1 and self.contrast_max == 0):
-            return images
-        bent = images.clamp(0.0, 1.0) ** gamma
-        mean = bent.mean(dim=(1, 2, 3), keepdim=True)
-        return ((bent - mean) * contrast + mean).clamp_(0.0, 1.0)
-
-
-class _Draw:
-    """Random numbers, one for each image, as (B, 1, 1, 1) on the images' device."""
-
-    def __init__(self, images: Tensor, generator: torch.Generator) -> None:
-        self.images, self.generator = images, generator
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        number = torch.rand(len(self.images), generator=self.generator, device=self.generator.device)
-        return (low + (high - low) * number).to(self.images).view(-1, 1, 1, 1)
-
-    def log_uniform(self, most: float) -> Tensor:
-        return self.uniform(-math.log(most), math.log(most)).exp()
-
-    def chosen(self, probability: float) -> Tensor:
-        return (self.uniform(0.0, 1.0) < probability).to(self.images)
-
-    def normal(self) -> Tensor:
-        noise = torch.randn(self.images.shape, generator=self.generator, device=self.generator.device)
-        return noise.to(self.images)
+            views = self._turned(images, draw, area=area, size_px=size_px)
+            for change in self._changes:
+                views = change(views, draw)
+        return views * disc(views) if self.padding == "circle" else views
