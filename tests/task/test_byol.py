@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from make.tiny_task import Sky, TinyBackbone, keep_logged, loader, make_trainer, weights
+from make.tiny_task import make_task as make_any_task
 from skyloom.errors import ConfigError, InputError
 from skyloom.task import ByolTask
-from skyloom.task.byol import step_seed
+from skyloom.task.streams import step_seed
 from skyloom.transform import Preprocess, RadioAugment
 
 CONF = Path(__file__).parents[2] / "conf" / "task" / "byol.yaml"
@@ -27,45 +28,8 @@ OPTIONS = {
 }
 
 
-class Sky(Dataset):
-    """Thirty-two noise images with one or two sources, as the data modules give them."""
-
-    def __init__(self) -> None:
-        draw = torch.Generator().manual_seed(5)
-        self.images = 1e-4 * torch.randn(32, 1, 16, 16, generator=draw)
-        for i in range(32):
-            for row, col in torch.randint(1, 14, (1 + i % 2, 2), generator=draw):
-                self.images[i, 0, row : row + 2, col : col + 2] += 0.01 * (1 + i)
-        self.images[0, 0, :3] = torch.nan
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self.images[index], "id": index}
-
-
-class TinyBackbone(nn.Sequential):
-    num_features = 12
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(8, 12, 3),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
-
-
 def make_task(dropout: float = 0.0, **options: object) -> ByolTask:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = TinyBackbone(dropout)
-    return ByolTask(backbone, RadioAugment(), Preprocess(image_size_px=16), **(OPTIONS | options))
-
-
-def make_trainer(folder: Path, epochs: int = 1, **options: object) -> Trainer:
-    defaults: dict = {"enable_checkpointing": False, "logger": False, "enable_progress_bar": False}
-    defaults |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1, "default_root_dir": folder}
-    return Trainer(max_epochs=epochs, **(defaults | options))
+    return make_any_task(ByolTask, dropout=dropout, **(OPTIONS | options))
 
 
 @pytest.fixture(autouse=True)
@@ -74,14 +38,6 @@ def quiet() -> Iterator[None]:
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)
-
-
-def loader(batch: int = 8) -> DataLoader:
-    return DataLoader(Sky(), batch_size=batch)
-
-
-def weights(task: ByolTask, *parts: str) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in task.state_dict().items() if k.split(".")[0] in parts}
 
 
 ONLINE, TARGET = ("backbone", "projection"), ("target_backbone", "target_projection")
@@ -112,12 +68,12 @@ def test_target_starts_equal_then_lags_behind(tmp_path: Path) -> None:
 def test_no_gradient_reaches_the_target() -> None:
     task = make_task()
     view = torch.rand(4, 1, 16, 16)
-    loss, projected = task.compare(view, view.flip(3))
-    loss.backward()
+    terms = task.loss([view, view.flip(3)])
+    terms.total.backward()
     assert all(p.grad is None for part in TARGET for p in getattr(task, part).parameters())
     online = [p for part in (*ONLINE, "prediction") for p in getattr(task, part).parameters()]
     assert all(p.grad is not None for p in online)
-    assert not projected.requires_grad
+    assert not terms.embedding.requires_grad
 
 
 def test_optimizer_holds_the_online_network_only(tmp_path: Path) -> None:
@@ -143,21 +99,20 @@ def test_loss_is_0_for_right_and_4_for_unrelated_predictions() -> None:
     task.prediction = nn.Identity()
     task.eval()
     view = torch.rand(4, 1, 16, 16)
-    loss, _ = task.compare(view, view)
+    loss = task.loss([view, view]).total
     torch.testing.assert_close(loss, torch.tensor(0.0), rtol=0, atol=1e-5)
     task.prediction = nn.Linear(8, 8, bias=False)  # a prediction at right angles to every projection
     turn = torch.zeros(8, 8)
     turn[torch.arange(0, 8, 2), torch.arange(1, 8, 2)] = 1.0
     task.prediction.weight.data = turn - turn.T
-    loss, _ = task.compare(view, view)
+    loss = task.loss([view, view]).total
     torch.testing.assert_close(loss, torch.tensor(4.0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.05), ("adamw", 3e-3), ("lars", 1.0)])
 def test_loss_falls_on_32_images(tmp_path: Path, optimizer: str, rate: float) -> None:
     task = make_task(optimizer=optimizer, learning_rate=rate, momentum_end=0.99)
-    losses = []
-    task.log_dict = lambda values, **_: losses.append({k: float(v) for k, v in values.items()})  # type: ignore[assignment]
+    losses = keep_logged(task)
     make_trainer(tmp_path, epochs=6).fit(task, loader())
     values = [entry["train/loss"] for entry in losses]
     assert len(values) == 24
@@ -187,8 +142,8 @@ def test_schedules_run_from_start_to_end(tmp_path: Path) -> None:
 def test_gradient_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
     task = make_task(warmup_epochs=1)
     followed = []
-    update = task.update_target
-    task.update_target = lambda m: (followed.append(m), update(m))  # type: ignore[assignment,func-returns-value]
+    update = task.after_step
+    task.after_step = lambda step: (followed.append(task.scheduled(step)["momentum"]), update(step))  # type: ignore[assignment,func-returns-value]
     make_trainer(tmp_path, epochs=2, accumulate_grad_batches=2).fit(task, loader())
     assert task.total_steps == 4
     assert len(followed) == 4
@@ -232,8 +187,8 @@ def test_views_depend_on_seed_step_and_rank(tmp_path: Path, monkeypatch: pytest.
     def first_views(seed: int, rank: int) -> list[Tensor]:
         """The first views of the same batch in two epochs."""
         task, views = make_task(seed=seed), []
-        compare = task.compare
-        task.compare = lambda a, b: (views.append(a), compare(a, b))[1]  # type: ignore[assignment,func-returns-value]
+        loss = task.loss
+        task.loss = lambda v: (views.append(v[0]), loss(v))[1]  # type: ignore[assignment,func-returns-value]
         monkeypatch.setattr(ByolTask, "global_rank", rank)
         make_trainer(tmp_path, epochs=2).fit(task, DataLoader(Sky(), batch_size=4, sampler=[0, 1, 2, 3]))
         return views
@@ -250,7 +205,7 @@ def test_loss_treats_both_views_alike() -> None:
     task = make_task().eval()
     task.prediction.train()  # no running statistics yet, so that the two directions differ
     first, second = torch.rand(2, 4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    forth, back = task.compare(first, second)[0], task.compare(second, first)[0]
+    forth, back = task.loss([first, second]).total, task.loss([second, first]).total
     torch.testing.assert_close(forth, back)
     one_way = 2 + 2 * task.criterion(
         task.prediction(task.projection(task.backbone(first))), task.target_projection(task.target_backbone(second))
@@ -274,7 +229,7 @@ def test_bad_options(options: dict, message: str) -> None:
 
 
 def test_one_image_and_endless_training_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"at least 2 images.*drop_last"):
+    with pytest.raises(InputError, match=r"at least 2 in each.*drop_last"):
         make_trainer(tmp_path).fit(make_task(), loader(batch=1))
     with pytest.raises(ConfigError, match=r"set trainer\.max_epochs"):
         make_trainer(tmp_path, epochs=-1).fit(make_task(), loader())
