@@ -23,7 +23,11 @@ AUGMENT = {
 TRAINER = {
     "max_epochs": 3, "precision": "32-true", "accumulate_grad_batches": 1, "gradient_clip_val": None,
     "limit_train_batches": None, "log_every_n_steps": 2, "deterministic": False, "accelerator": "cpu",
-    "checkpoint_every_n_epochs": 1, "checkpoint_every_min": None,
+    "checkpoint_every_n_epochs": 1, "checkpoint_every_min": None, "sync_batchnorm": False, "on_nan": "stop",
+    "max_nan_fraction": 0.1, "devices": 1, "num_nodes": 1, "strategy": "ddp", "monitor": {
+        "images": 16, "every_n_steps": 2, "views_every_n_epochs": None, "knn_every_n_epochs": 1, "knn_images": 200,
+        "knn_k": 5, "knn_temperature": 0.07,
+    },
 }  # fmt: skip
 BACKBONE = {"model": "test_resnet", "in_chans": 1, "image_size_px": 32, "weights": None, "allow_missing": False}
 
@@ -37,6 +41,8 @@ def request(store: Path, **changes) -> dict:
     """Arguments of ``train``; ``trainer`` and ``task`` are merged with the tiny ones."""
     options = {
         "weights": None,
+        "ckpt": None,
+        "monitor_labels": None,
         "datamodule": {"name": "cutouts", "batch_size": BATCH, "workers": 0},
         "backbone": BACKBONE,
         "preprocess": PREPROCESS,

@@ -96,4 +96,5 @@ def test_last_is_the_last_value_of_each_metric(tmp_path):
     assert record.last() == {}
     log(record, 0, loss=0.5, rate=0.1)
     log(record, 1, loss=0.25)
+    log(record, 2, loss=float("nan"))
     assert record.last() == {"loss": 0.25, "rate": 0.1}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
 from make.curated import fake_clusters, fake_features, fake_selection
+from make.fit_kills import SAME, Kill, contents, kill_at
 from make.tiny_fit import BATCH, CUTOUTS, make_cutouts, request
 from skyloom.backbone import load_weights
 from skyloom.backbone.spec import BackboneSpec, Weights
@@ -27,26 +27,6 @@ from skyloom.trainer import train as module
 from skyloom.trainer.train import train
 
 TESTS = Path(__file__).resolve().parents[1]
-SAME = ("model.safetensors", "metrics.csv", "model.json")
-
-
-class Kill(Exception):
-    """Stands for the end of the process."""
-
-
-class KillAt(Callback):
-    def __init__(self, epoch, batch):
-        self.at = (epoch, batch)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == self.at:
-            raise Kill
-
-
-def kill_at(monkeypatch, epoch, batch):
-    usual = fitting.progress_callbacks
-    monkeypatch.setattr(fitting, "progress_callbacks", lambda loggers: [*usual(loggers), KillAt(epoch, batch)])
-    return usual
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +38,6 @@ def whole(tmp_path_factory):
 def rows(artifact):
     with artifact.file("metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def contents(artifact):
-    return {name: artifact.file(name).read_bytes() for name in SAME}
 
 
 def test_the_artifact_holds_a_model_that_can_be_built_again(whole):

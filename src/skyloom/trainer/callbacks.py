@@ -1,4 +1,4 @@
-"""What watches a fit: its pace, its random numbers, and a loss that is no number."""
+"""What accompanies a fit: its pace on the screen, and its random numbers."""
 
 import logging
 import sys
@@ -13,10 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 
-from skyloom.errors import InputError
 from skyloom.progress import QUIET_INTERVAL_S
 
-MAX_IDS = 12  # ids named in a message
 log = logging.getLogger("skyloom")
 
 
@@ -45,7 +43,7 @@ class Pace(Callback):
     ) -> None:
         """Count the batch and speak up when it is time."""
         now = time.monotonic()
-        self._images += len(batch["id"])
+        self._images += len(batch["id"]) * trainer.world_size
         self._batches += 1
         self.images_per_s = self._images / max(now - self._start, 1e-9)
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -91,52 +89,6 @@ class StepSeed(Callback):
         """Set the streams of the CPU and of the GPUs."""
         key = (trainer.current_epoch, batch_idx, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)[0]))
-
-
-class FiniteLoss(Callback):
-    """Ends a fit whose loss has become NaN or infinite, and names the batch.
-
-    The loss is looked at one batch later, when the device has long computed it, so that nothing waits for it; and
-    before each checkpoint, so that none holds what came of it.
-    """
-
-    def __init__(self) -> None:
-        self._last: tuple[torch.Tensor, int, int, Any] | None = None
-        self._step = 0
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep the number of the step, as metrics.csv counts."""
-        self._step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Look at the loss of the batch before, and keep this one."""
-        self.check()
-        loss = _loss(outputs)
-        if loss is not None:
-            self._last = (loss, trainer.current_epoch, self._step, batch["id"])
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look before the state is saved."""
-        self.check()
-
-    def check(self) -> None:
-        """Raise when the last loss that was kept is not finite.
-
-        Raises
-        ------
-        InputError
-            Names epoch, step and ids.
-        """
-        if self._last is None or bool(torch.isfinite(self._last[0])):
-            return
-        loss, epoch, step, ids = self._last
-        some = ", ".join(str(int(i)) for i in ids[:MAX_IDS]) + (", …" if len(ids) > MAX_IDS else "")
-        raise InputError(
-            f"the loss became {float(loss)} in epoch {epoch}, step {step}, on the images with the ids {some}; lower "
-            "task.learning_rate, set trainer.gradient_clip_val, or look at these images"
-        )
 
 
 def progress_callbacks(loggers: Sequence[Logger]) -> list[Callback]:

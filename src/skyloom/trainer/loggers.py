@@ -98,6 +98,16 @@ def open_loggers(
             wandb.finish()  # otherwise a sweep in one process would log everything to its first run
 
 
+def log_picture(logger: Logger, key: str, path: Path, step: int) -> None:
+    """Give a logger a picture, if it is of a kind that takes some."""
+    from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+
+    if isinstance(logger, WandbLogger):
+        logger.log_image(key=key, images=[str(path)], step=step)
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_artifact(str(logger.run_id), str(path), artifact_path=key)
+
+
 def _wandb(options: WandbOptions, id: str, folder: Path) -> Logger:
     try:
         import wandb

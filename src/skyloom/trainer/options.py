@@ -2,12 +2,52 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.store.arguments import check_arguments
+
+PLACE = (  # where a fit runs and how often its state is saved: no part of an id
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "checkpoint_every_n_epochs",
+    "checkpoint_every_min",
+)
+
+
+class MonitorOptions(BaseModel):
+    """What is measured and drawn while a fit runs; none of it needs labels but the k-NN score.
+
+    Attributes
+    ----------
+    images
+        Recent images whose embeddings and features are kept and measured; 0 measures none.
+    every_n_steps
+        Optimiser steps between two measurements of them; rounded to rows of ``metrics.csv``.
+    views_every_n_epochs
+        Epochs between two pictures of the views; None draws none.
+    knn_every_n_epochs
+        Epochs between two k-NN scores, where a labelled set is given.
+    knn_images
+        At most so many images of the labelled set.
+    knn_k, knn_temperature
+        Neighbours that vote, and how much the nearest count (Wu et al. 2018).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: NonNegativeInt
+    every_n_steps: PositiveInt
+    views_every_n_epochs: PositiveInt | None
+    knn_every_n_epochs: PositiveInt
+    knn_images: PositiveInt
+    knn_k: PositiveInt
+    knn_temperature: PositiveFloat
 
 
 class TrainerOptions(BaseModel):
@@ -29,6 +69,19 @@ class TrainerOptions(BaseModel):
         Optimiser steps between two rows of ``metrics.csv``.
     deterministic
         Only use algorithms that give the same bits each time on one GPU.
+    sync_batchnorm
+        Batch statistics over all processes instead of each one's own part of the batch; on GPUs only.
+    on_nan
+        ``stop`` at a loss or gradient that is not finite, or ``skip`` that optimiser step.
+    max_nan_fraction
+        Largest share of all optimiser steps that may be skipped.
+    monitor
+        What is measured and drawn on the way.
+    devices, num_nodes
+        Processes on each machine, one device each, and machines. Their product is part of the id, since the global
+        batch is as many times ``batch_size``.
+    strategy
+        ``ddp``, or Lightning's longer name that also allows weights without a gradient.
     accelerator
         Where it runs.
     checkpoint_every_n_epochs, checkpoint_every_min
@@ -44,13 +97,54 @@ class TrainerOptions(BaseModel):
     limit_train_batches: PositiveInt | None
     log_every_n_steps: PositiveInt
     deterministic: bool
+    sync_batchnorm: bool
+    on_nan: Literal["stop", "skip"]
+    max_nan_fraction: Annotated[float, Field(ge=0, le=1)]
+    monitor: MonitorOptions
+    devices: PositiveInt
+    num_nodes: PositiveInt
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"]
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     checkpoint_every_n_epochs: PositiveInt
     checkpoint_every_min: PositiveFloat | None
 
     def parameter(self) -> dict[str, Any]:
-        """What enters an id: all but where it runs and how often its state is saved."""
-        return self.model_dump(exclude={"accelerator", "checkpoint_every_n_epochs", "checkpoint_every_min"})
+        """What enters an id: all but where it runs and how often its state is saved; of the processes their number."""
+        return {**self.model_dump(exclude=set(PLACE)), "world_size": self.world_size}
+
+    @property
+    def world_size(self) -> int:
+        """Processes on all machines together."""
+        return self.devices * self.num_nodes
+
+    def check_machine(self) -> None:
+        """Refuse what this machine cannot do.
+
+        Raises
+        ------
+        ConfigError
+            Says what to set instead.
+        """
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        on_gpu = self.accelerator == "gpu" or (self.accelerator == "auto" and gpus > 0)
+        if self.accelerator == "gpu" and not gpus:
+            raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; use trainer=auto or trainer=cpu")
+        if self.num_nodes > 1:
+            raise ConfigError(
+                f"trainer.num_nodes={self.num_nodes}: a fit runs on one machine so far; use more trainer.devices"
+            )
+        if on_gpu and self.devices > gpus:
+            raise ConfigError(f"trainer.devices={self.devices}: torch sees {gpus} GPU(s) here; lower it")
+        if self.devices > 1 and (self.accelerator == "mps" or (self.accelerator == "auto" and not on_gpu)):
+            raise ConfigError(
+                f"trainer.devices={self.devices} takes GPUs of NVIDIA, of which torch sees none here; to try it with "
+                "that many processes on the CPU set trainer.accelerator=cpu"
+            )
+        if self.sync_batchnorm and not on_gpu:
+            raise ConfigError(
+                "trainer.sync_batchnorm=true: torch synchronises batch normalisation on GPUs only; set it to false, "
+                "or use a backbone with layer normalisation (dinov2_s, swin_t)"
+            )
 
 
 class DataOptions(dict[str, Any]):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -93,8 +94,9 @@ class CsvRecord(Logger):
         self.rows = rows
 
     def last(self) -> dict[str, float]:
-        """The last value of each metric."""
-        return {key: float(value) for row in self._read() for key, value in row.items() if value and key not in LEADING}
+        """The last finite value of each metric."""
+        values = ((key, float(value)) for row in self._read() for key, value in row.items() if value)
+        return {key: value for key, value in values if key not in LEADING and math.isfinite(value)}
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():

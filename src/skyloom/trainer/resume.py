@@ -13,9 +13,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
+from skyloom.trainer.agree import Agreement
 from skyloom.trainer.record import CsvRecord
 
 KEY = "skyloom"  # of our part of the checkpoint
+VERSION = 1  # of that part; raised when an older checkpoint can no longer be gone on from
 
 
 class EpochLoader:
@@ -38,7 +40,7 @@ class EpochLoader:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader, self.start = loader, 0
-        self.sampler = loader.sampler
+        self.sampler: Any = loader.sampler
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -82,6 +84,10 @@ class Resume(Checkpoint):
         Its number of rows is part of the state.
     loader
         Is told where to go on.
+    agreement
+        With the other processes, all of which save when rank 0 finds it due; rank 0 alone writes.
+    facts
+        What is fitted, in plain types; part of the checkpoint.
     every_n_epochs, every_min
         How often; ``every_min`` None saves between epochs only.
 
@@ -98,13 +104,17 @@ class Resume(Checkpoint):
         write: Callable[[str], AbstractContextManager[Path]],
         record: CsvRecord,
         loader: EpochLoader,
+        agreement: Agreement,
+        facts: dict[str, Any],
         every_n_epochs: int,
         every_min: float | None,
     ) -> None:
         self.path, self._write, self._record, self._loader = path, write, record, loader
+        self._agreement, self._facts = agreement, facts
         self._every_n_epochs, self._every_min = every_n_epochs, every_min
         self._saved = time.monotonic()
         self._sums: dict[str, list[torch.Tensor]] = {}
+        self._moved = False
         self.images = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -112,7 +122,8 @@ class Resume(Checkpoint):
         self._add_sums(trainer)
         minutes = (time.monotonic() - self._saved) / 60
         between = batch_idx == 0 and trainer.current_epoch % self._every_n_epochs == 0
-        if between or (self._every_min is not None and minutes >= self._every_min):
+        due = between or (self._every_min is not None and minutes >= self._every_min)
+        if self._agreement.save_now(trainer, due):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -143,6 +154,8 @@ class Resume(Checkpoint):
         done = current["completed"] if current["completed"] < trainer.num_training_batches else 0
         progress["current"] = dict.fromkeys(current, done)
         checkpoint[KEY] = {
+            "version": VERSION,
+            "facts": {**self._facts, "steps_per_epoch": steps_per_epoch(trainer)},
             "rows": self._record.sync(),
             "images": self.images,
             "batches": done,
@@ -156,13 +169,22 @@ class Resume(Checkpoint):
         self.images = state["images"]
         self._loader.start = state["batches"]
         self._sums = state["sums"]
+        self._moved = state.get("moved", False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the learning rates of this fit's schedule when the checkpoint is of a shorter one."""
+        if self._moved:
+            for config in trainer.lr_scheduler_configs:
+                scheduler: Any = config.scheduler
+                scheduler.last_epoch -= 1
+                scheduler.step()
+            self._moved = False
 
     def _save(self, trainer: Trainer) -> None:
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         half_a_step = done < trainer.num_training_batches and done % trainer.accumulate_grad_batches
         if trainer.global_step == 0 or half_a_step:
             return  # nothing done yet, or gradients that no checkpoint holds
-        # With several processes all must call save_checkpoint, and rank 0 alone may write: to be done with DDP.
         with self._write(self.path.name) as temporary:
             trainer.save_checkpoint(temporary)
         self._saved = time.monotonic()
@@ -182,6 +204,11 @@ class Resume(Checkpoint):
                 if metric.meta.is_mean_reduction:
                     metric.cumulated_batch_size = metric.cumulated_batch_size + size
                 metric._computed = None
+
+
+def steps_per_epoch(trainer: Trainer) -> int:
+    """Optimiser steps of one epoch."""
+    return -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
 
 
 def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:

@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
+from lightning.pytorch import Callback
 from pydantic import BeforeValidator, NonNegativeInt
 from safetensors.torch import save_file
 
 from skyloom.backbone.spec import WEIGHTS_FILE, BackboneSpec, Weights, open_weights
+from skyloom.datamodule.labels import open_labels
 from skyloom.errors import ConfigError, unknown_choice
-from skyloom.store import Artifact, Build, Store, builds
-from skyloom.trainer.fit import fit
+from skyloom.store import Artifact, Build, Store, builds, of_kind
+from skyloom.trainer.fit import Job, fit
+from skyloom.trainer.knn_score import KnnScore
 from skyloom.trainer.loggers import LoggerOptions, open_loggers
 from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, named, refuse_unknown
 from skyloom.trainer.record import CsvRecord
+from skyloom.trainer.start import Start, go_on_from, open_start
+from skyloom.trainer.views import ViewPictures
 from skyloom.transform import Preprocess, RadioAugment
 
 
@@ -37,7 +41,12 @@ def open_data(value: Any, parameters: Mapping[str, Any], store: Store) -> Data:
 @builds(
     "model",
     version=1,
-    inputs={"data": open_data, "weights": open_weights},
+    inputs={
+        "data": open_data,
+        "weights": open_weights,
+        "ckpt": open_start,
+        "monitor_labels": of_kind("labels", "cutouts"),
+    },
     free=("logger", "runs", "image_roots"),
 )
 def train(
@@ -45,6 +54,8 @@ def train(
     *,
     data: Data,
     weights: Weights,
+    ckpt: Start,
+    monitor_labels: Artifact | None,
     task: dict[str, Any],
     datamodule: Annotated[DataOptions, BeforeValidator(data_options)],
     backbone: BackboneSpec,
@@ -70,6 +81,10 @@ def train(
         Artifacts by role, for the datamodule.
     weights
         Where the backbone starts from.
+    ckpt
+        The finished fit that is gone on with, or nothing.
+    monitor_labels
+        A labelled set that the features are scored on now and then; None scores none.
     task
         ``name`` of the module in ``skyloom.task``, and the options of its class.
     datamodule
@@ -96,10 +111,9 @@ def train(
     ConfigError
         An option cannot be used, or the memory of the GPU does not suffice.
     InputError
-        The loss is no longer finite; the message names the batch.
+        The loss is no longer finite; the message names the batch. Or ``ckpt`` does not fit.
     """
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; use trainer=auto or trainer=cpu")
+    trainer.check_machine()
     source, kind = _class("datamodule", datamodule, "DataModule"), _class("task", task, "Task")
     refuse_unknown("datamodule", source, datamodule.arguments)
     batches = source.from_artifacts(data, datamodule.arguments, seed, image_roots)
@@ -116,6 +130,17 @@ def train(
     }
     record = CsvRecord(build.path / "metrics.csv")
     request = build.request
+    job = Job(
+        module=module,
+        batches=batches,
+        options=trainer,
+        seed=seed,
+        facts={"backbone": backbone.parameter(), "task": request.parameters["task"]},
+        folder=build.path,
+        not_finite=Path(runs) / "not_finite" / f"{request.id}.json",
+    )
+    if ckpt.file is not None and not job.last.exists():
+        go_on_from(ckpt.file, job, build.write)
     with open_loggers(
         logger,
         id=request.id,
@@ -123,15 +148,24 @@ def train(
         scratch=build.scratch("fit"),
         hyperparameters={**request.parameters, "inputs": request.inputs},
     ) as others:
-        images = fit(build, module, batches, trainer, seed, record, others)
+        extra: list[Callback] = []
+        if trainer.monitor.views_every_n_epochs:
+            extra.append(ViewPictures(trainer.monitor.views_every_n_epochs, build.write, build.path, others))
+        if monitor_labels:
+            labels = open_labels(monitor_labels)
+            extra.append(KnnScore(labels, trainer.monitor, seed, [record, *others], image_roots))
+        done = fit(build, job, record, others, extra)
     with build.write(WEIGHTS_FILE) as path:
         tensors = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
         # One entry of metadata only: safetensors writes several in random order, and equal models shall be equal files.
         save_file(tensors, path, metadata={"model": backbone.model})
     build.write_json("model.json", {**facts, "task": task})
-    build.count(images=images, epochs=trainer.max_epochs, parameters=sum(p.numel() for p in module.parameters()))
+    why = "the loss or the gradient of their optimiser step was not finite (trainer.on_nan=skip)"
+    build.drop("not_finite", done.left_out, why=why, examples=[str(i) for i in done.left_out_ids])
+    build.count(images=done.images, epochs=trainer.max_epochs, parameters=sum(p.numel() for p in module.parameters()))
     build.note(
         final=record.last(),
+        collapsed=done.collapsed,
         num_features=network.num_features,
         in_chans=network.in_chans,
         preprocess_digest=scaling.digest,
