@@ -13,6 +13,10 @@ from skyloom.store import Artifact, Plan
 
 log = logging.getLogger("skyloom")
 
+TRAINER = "skyloom.trainer.train:train"
+# Tasks that measure instead of leaving a model have functions of their own, by method; "" stands for all others.
+MEASURING = {"probe": {"": "skyloom.probe.frozen:probe", "finetune": "skyloom.probe.finetune:finetune"}}
+
 # Per verb: the key that chooses the function. But for train, it is also the package in which one module is one choice.
 GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "report"}
 
@@ -20,9 +24,8 @@ GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "r
 def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
     """Find the plain function behind a verb: ``curate step=cutouts`` is ``skyloom.step.cutouts.cutouts``."""
     if verb == "train":
-        from skyloom.trainer.train import train
-
-        return train
+        module, _, name = _builder(config.task).partition(":")
+        return getattr(importlib.import_module(module), name)
     group = GROUPS[verb]
     choice = config.get(group)
     if choice is None:  # only curate: a recipe may stand in the place of a step
@@ -57,8 +60,22 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
 
 def call(verb: str, config: DictConfig) -> Artifact | Plan:
     """Run a verb and return what it made, or the plan when ``dry_run`` is set."""
+    from skyloom.run.mirror import chosen_loggers, mirror
+
     function = function_of(verb, config)
-    return function(**arguments_of(function, config))
+    arguments = arguments_of(function, config)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    loggers = chosen_loggers(plain.get("logger")) if verb == "analyze" else None
+    made = function(**arguments)
+    if loggers and isinstance(made, Artifact):  # the loggers of a fit are told while it runs
+        mirror(made, loggers, runs=plain["paths"]["runs"])
+    return made
+
+
+def _builder(task: DictConfig) -> str:
+    """Module and name of the function that builds what a task makes."""
+    methods = MEASURING.get(str(task.get("name")))
+    return TRAINER if methods is None else methods.get(str(task.get("method")), methods[""])
 
 
 def _or(group: str) -> str:
