@@ -7,10 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import ConfigError, SkyloomError, unknown_choice
+from skyloom.run.families import FROM, expanded
 from skyloom.run.notebook import configure
 from skyloom.run.verbs import GROUPS, arguments_of, function_of
 
-FROM = "from"
 PLACEHOLDER = "zzzzzzzzzzzz"  # stands for an id that is not known yet; opened by nobody
 
 
@@ -54,7 +54,8 @@ def read_links(links: Any) -> list[Link]:
     Parameters
     ----------
     links
-        By name, in the order of the work: one key that is a verb, whose value is the choice, and the options.
+        By name, in the order of the work: one key that is a verb, whose value is the choice, and the options. A link
+        may stand for several, see :func:`skyloom.run.families.expanded`.
 
     Raises
     ------
@@ -64,15 +65,14 @@ def read_links(links: Any) -> list[Link]:
     if not isinstance(links, Mapping) or not links:
         raise ConfigError("a recipe needs 'links', by name: {cutouts: {curate: cutouts, images: …}, …}")
     found: list[Link] = []
-    for name, entry in links.items():
-        entry = dict(entry) if isinstance(entry, Mapping) else {}
+    for name, entry in expanded(links):
         verbs = [verb for verb in GROUPS if verb in entry]
         if len(verbs) != 1:
             raise ConfigError(
                 f"link '{name}' has {'no verb' if not verbs else ' and '.join(verbs)}; expected one of "
                 f"{', '.join(GROUPS)} with its choice, as in 'curate: cutouts'"
             )
-        link = Link(str(name), verbs[0], str(entry.pop(verbs[0])), entry)
+        link = Link(name, verbs[0], str(entry.pop(verbs[0])), entry)
         for source in link.sources:
             if source not in (above := [other.name for other in found]):
                 error = unknown_choice(FROM, source, above or ["(nothing, it is the first link)"])

@@ -117,7 +117,8 @@ def _run_link(
     link, start = row.link, time.monotonic()
     made = chain.artifacts
     if absent := [source for source in link.sources if source not in made]:
-        row.state = f"{WOULD} after {', '.join(absent)}"  # only in a dry run: its id depends on theirs
+        some = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+        row.state = f"{WOULD} after {some}"  # only in a dry run: its id depends on theirs
         return
     try:
         config = link.configuration(common, {name: made[name].id for name in link.sources}, folders)
