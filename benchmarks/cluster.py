@@ -21,6 +21,7 @@ import numpy as np
 
 from skyloom.cluster import (
     Level,
+    LevelResult,
     assign,
     flat_selection,
     hierarchical_kmeans,
@@ -28,6 +29,7 @@ from skyloom.cluster import (
     sample_hierarchy,
     top_level_selection,
 )
+from skyloom.cluster.members import group
 from skyloom.metric.balance import occupancy_entropy
 from skyloom.store import Build, builds
 
@@ -99,14 +101,12 @@ def inertia(x: np.ndarray, centroids: np.ndarray) -> float:
     return float(np.square(assign(x, centroids)[1], dtype=np.float64).sum())
 
 
-def speed(x: np.ndarray, levels: list[Level], threads: int, with_peer: bool) -> None:
+def speed(x: np.ndarray, levels: list[Level], threads: int) -> None:
     """Print seconds of both and their inertia, per level on the items of the own level below."""
     start = time.perf_counter()
     ours = hierarchical_kmeans(x, levels, seed=0)
     seconds = time.perf_counter() - start
     print(f"skyloom: {seconds:.1f} s, inertia of level 1 {inertia(x, ours[0].centroids):.5g}", flush=True)
-    if not with_peer:
-        return
     import torch
 
     torch.set_num_threads(threads)
@@ -120,23 +120,39 @@ def speed(x: np.ndarray, levels: list[Level], threads: int, with_peer: bool) -> 
     print(f"ratio of the inertia, skyloom / plain torch: {first:.4f} at level 1, {top:.4f} at the top", flush=True)
 
 
-def entropies(points: int, levels: list[Level], seeds: int) -> None:
+def as_levels(x: np.ndarray, found: list) -> list[LevelResult]:
+    """What the peer found, in our form."""
+    results: list[LevelResult] = []
+    for centroids, _ in found:
+        index, distance = assign(results[-1].centroids if results else x, centroids)
+        indptr, indices = group(index, len(centroids), distance)
+        results.append(LevelResult(centroids, index, indptr, indices, distance[indices]))
+    return results
+
+
+def entropies(points: int, levels: list[Level], seeds: int, spread: float, with_peer: bool) -> None:
     """Print the entropy of the classes in a 10 % selection, mean and spread over mixtures and seeds."""
     found: dict[str, list[float]] = {}
     for seed in range(seeds):
-        x, labels = mixture(points, seed)
+        x, labels = mixture(points, seed, spread)
         result = hierarchical_kmeans(x, levels, seed=seed, upper_restarts=5)
+        cosine = hierarchical_kmeans(x, levels, seed=seed, upper_restarts=5, metric="cosine")
         rng, target = np.random.default_rng(seed), points // 10
-        for name, rows in {
+        chosen = {
+            "hierarchical, metric=cosine": sample_hierarchy(cosine, target, rng=rng),
             "hierarchical": sample_hierarchy(result, target, rng=rng),
             "flat": flat_selection(result[0].assignment, target, rng),
             "top_level": top_level_selection(result, target, rng),
             "random": random_selection(points, target, rng),
-        }.items():
+        }
+        if with_peer:
+            chosen["plain torch, hierarchical"] = sample_hierarchy(as_levels(x, peer(x, levels, seed)), target, rng=rng)
+        for name, rows in chosen.items():
             found.setdefault(name, []).append(occupancy_entropy(np.bincount(labels[rows], minlength=CLASSES)))
-    print(f"class entropy of a 10 % selection [nats], {seeds} mixtures; uniform is {np.log(CLASSES):.2f}")
+    print(f"class entropy of a 10 % selection [nats], {seeds} mixtures with means of standard deviation {spread:g}; "
+          f"uniform is {np.log(CLASSES):.2f} (aim: 5.05)")  # fmt: skip
     for name, values in found.items():
-        print(f"  {name:<14}{np.mean(values):.3f} +- {np.std(values):.3f}, {min(values):.3f} to {max(values):.3f}")
+        print(f"  {name:<28}{np.mean(values):.3f} +- {np.std(values):.3f}, {min(values):.3f} to {max(values):.3f}")
     sys.stdout.flush()
 
 
@@ -181,6 +197,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=50_000, help="points of the mixture")
     parser.add_argument("--seeds", type=int, default=5, help="mixtures of the table of entropies; 0 leaves it out")
+    parser.add_argument("--spreads", type=float, nargs="+", default=[3.0, 1.5],
+                        help="standard deviations of the classes' means; the peer is in the first table")  # fmt: skip
     parser.add_argument("--memory-rows", type=int, default=1_000_000, help="rows of the large clustering; 0: none")
     parser.add_argument("--no-speed", action="store_true", help="leave the peer and the timing out")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that everything runs, not how fast")
@@ -198,9 +216,10 @@ def main(argv: list[str] | None = None) -> None:
         large = [{**level, "clusters": level["clusters"] // 20} for level in large]
     print(f"{options.points} points of {DIM} dimensions, {threads} threads", flush=True)
     if not options.no_speed:
-        speed(mixture(options.points)[0], levels, threads, with_peer=True)
+        speed(mixture(options.points)[0], levels, threads)
     if options.seeds:
-        entropies(options.points, levels, options.seeds)
+        for spread in options.spreads:
+            entropies(options.points, levels, options.seeds, spread, with_peer=spread == options.spreads[0])
     if options.memory_rows:
         memory(options.memory_rows, 384, large, iterations)
 

@@ -11,6 +11,7 @@ QUICK = {
     "index": ["--size", "1000", "--window", "64", "--repeats", "2"],
     "cluster": ["--quick"],
     "features": ["--cutouts", "9", "--image-px", "56", "--repeats", "1", "--batch", "4", "--memory-cutouts", "64"],
+    "train": ["--image-px", "32", "--batch", "4", "--steps", "2", "--repeats", "1"],
     "pack": ["--size", "300", "--images", "1", "--window", "64", "--batch", "4", "--repeats", "2"],
 }
 

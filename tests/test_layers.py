@@ -15,7 +15,7 @@ LAYERS = [
     {"backbone", "transform", "metric", "cluster", "match"},
     {"detector"},
     {"task", "datamodule"},
-    {"step", "product", "report", "trainer"},
+    {"step", "product", "report", "trainer", "probe"},
     {"run", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -24,7 +24,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {
     "hydra": {"run"},
     "omegaconf": {"run"},
-    "lightning": {"task", "datamodule", "trainer"},
+    "lightning": {"task", "datamodule", "trainer", "probe"},
     "pytorch_lightning": set(),
     "detectron2": {"detector"},
 }

@@ -12,8 +12,8 @@ _ROUNDS = 5  # passes of k-means||, as in section 5 of its paper
 _ROOM = 2**24  # squared distances to candidates that are held at once: 64 MB
 _BLURRED = 1e-5  # of the squared lengths in a product: float32 does not tell smaller squared distances from zero
 _MOST_AT_ONCE = 128  # most centroids that greedy k-means++ takes in one pass
-_ONE_BY_ONE = 32  # centroids that are taken one by one, as published
-_SHARE_AT_ONCE = 6  # and no more than one for so many that there are
+_ONE_BY_ONE = 16  # centroids that are taken one by one, as published
+_SHARE_AT_ONCE = 5  # and no more than one for so many that there are
 
 
 def random_rows(rows: Rows, clusters: int, rng: np.random.Generator, _weights: np.ndarray | None = None) -> np.ndarray:
@@ -157,9 +157,12 @@ def _take(tiles: Tiles, pick: np.ndarray, taken: np.ndarray, changes: list[_Chan
     wanted[taken] = True
     ends = np.cumsum([len(few) for _, few, _ in changes])
     hits = np.flatnonzero(wanted[np.concatenate([few for _, few, _ in changes])])
-    for number in np.unique(np.searchsorted(ends, hits, side="right")):
+    tile = np.searchsorted(ends, hits, side="right")
+    new = np.flatnonzero(np.diff(tile, prepend=-1))
+    for number, columns in zip(tile[new].tolist(), np.split(hits, new[1:]), strict=True):
         span, few, change = changes[number]
-        squared[span] += change[:, wanted[few]].min(axis=1)
+        columns = columns - (ends[number] - len(few))
+        squared[span] += change[:, columns[0]] if len(columns) == 1 else change[:, columns].min(axis=1)
     # Rounding hides what is next to a centroid; there, the distance is taken from the differences, zero if equal.
     squared[before == 0] = 0
     points, least = tiles.centred[pick[taken]], _BLURRED * tiles.length[pick[taken]].max()

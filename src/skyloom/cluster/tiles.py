@@ -52,6 +52,7 @@ class Tiles:
         self.length = np.einsum("ij,ij->i", self.centred, self.centred)
         label = label[self.order]
         runs = np.flatnonzero(np.diff(label, prepend=-1, append=-1))  # a group starts at each, but the last
+        self._runs, self._run_label = runs[:-1], label[runs[:-1]].astype(np.int64)
         self.bounds = _cut(runs)
         # The groups that occur in each tile: one at its start, and those that start inside.
         at = np.union1d(self.bounds[:-1], runs[:-1])
@@ -79,10 +80,10 @@ class Tiles:
         """Of M points, those that can be nearer to a row of each tile than its ``squared`` (N,) says; None for all."""
         if self.guide is None:
             return None
-        gaps = self.guide.gaps(points)
-        least = np.minimum.reduceat(gaps[self._pair_label], self._pair_start, axis=0)
-        reach = np.sqrt(np.maximum.reduceat(squared, self.bounds[:-1]), dtype=np.float32)
-        tile, point = np.nonzero(least <= reach[:, None] * (1 + 1e-5))
+        reach = np.zeros(len(self.guide.radius), dtype=np.float32)
+        reach[self._run_label] = np.sqrt(np.maximum.reduceat(squared, self._runs))
+        near = self.guide.gaps(points) <= reach[:, None] * (1 + 1e-5)
+        tile, point = np.nonzero(np.logical_or.reduceat(near[self._pair_label], self._pair_start, axis=0))
         cuts = np.searchsorted(tile, np.arange(len(self) + 1)).tolist()
         return [point[a:b] for a, b in itertools.pairwise(cuts)]
 
