@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from skyloom.datamodule.labels import label_subset
 from skyloom.errors import ConfigError
-from skyloom.probe.folds import grouped_folds, label_subset
+from skyloom.probe.folds import grouped_folds
 
 
 def hot(labels):

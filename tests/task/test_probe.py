@@ -31,7 +31,7 @@ def task(**options) -> ProbeTask:
 def batch(seed=0):
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.normal(size=(8, 1, 8, 8)).astype("f4"))
-    return {"image": images, "id": torch.arange(8), "target": torch.arange(8)[:, None] % 2 == torch.arange(2)}
+    return {"image": images, "id": torch.arange(8), "target": torch.arange(8) % 2}
 
 
 def fit(module, batches, epochs=1):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.datamodule.cutouts import Batch, CutoutsDataset, EpochSampler
-from skyloom.datamodule.labels import Labels, open_labels
+from skyloom.datamodule.labels import Labels, label_subset, open_labels
 from skyloom.errors import ConfigError, InputError
 from skyloom.store import Artifact
 
@@ -150,15 +150,8 @@ def fraction_of(labels: Labels, rows: np.ndarray, fraction: float, seed: int) ->
     """
     if fraction == 1:
         return np.sort(rows)
-    order = np.random.default_rng([seed, FRACTION_STREAM]).permutation(rows)
-    targets, chosen = labels.targets[order], np.zeros(len(order), dtype=bool)
-    for column in np.argsort(targets.sum(0), kind="stable"):  # the rarest class chooses first
-        members = np.flatnonzero(targets[:, column])
-        wanted = max(1, round(fraction * len(members))) - int(chosen[members].sum())
-        chosen[members[~chosen[members]][: max(wanted, 0)]] = True
-    without = np.flatnonzero(~targets.any(1))
-    chosen[without[: round(fraction * len(without))]] = True
-    return np.sort(order[chosen])
+    rows, rng = np.sort(rows), np.random.default_rng([seed, FRACTION_STREAM])
+    return rows[label_subset(labels.targets[rows], fraction, rng)]
 
 
 def _parts(labels: Labels, test_fold: int | None, val_fold: int | None) -> dict[str, np.ndarray]:

@@ -115,3 +115,33 @@ def open_labels(artifact: Artifact) -> Labels:
         group=table["group"].to_numpy(),
         cutouts=cutouts,
     )
+
+
+def label_subset(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose a fraction of labelled items, of every class at least one.
+
+    Parameters
+    ----------
+    targets
+        bool (N, C).
+    fraction
+        Above 0, up to 1.
+    rng
+        The stream; from the same state, with one label each, a smaller fraction lies within a larger one.
+
+    Returns
+    -------
+    ndarray
+        int64, ascending: rows that are kept. Of each class round(fraction * members), or one; multi-label items count
+        for all their classes, the rarest class choosing first.
+    """
+    order = rng.permutation(len(targets))
+    members = targets.sum(0)
+    kept = np.zeros(len(targets), dtype=bool)
+    for c in np.argsort(members, kind="stable"):
+        wanted = max(1, round(fraction * int(members[c]))) - int(targets[kept, c].sum())
+        free = order[targets[order, c] & ~kept[order]]
+        kept[free[: max(0, wanted)]] = True
+    empty = order[~targets[order].any(1)]
+    kept[empty[: round(fraction * len(empty))]] = True
+    return np.flatnonzero(kept)

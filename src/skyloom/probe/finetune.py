@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from skyloom.backbone.spec import BackboneSpec, Weights, open_weights
 from skyloom.datamodule.cutout_index import CutoutIndex
-from skyloom.datamodule.cutouts import Batch, CutoutsDataset, EpochSampler
+from skyloom.datamodule.cutouts import EpochSampler
+from skyloom.datamodule.labelled import LabelledDataset
 from skyloom.datamodule.labels import Labels, open_labels
 from skyloom.errors import ConfigError
 from skyloom.probe.measure import Answer, measure
@@ -162,30 +163,8 @@ class Tuner:
         scores = torch.cat(found).cpu().numpy()  # type: ignore[arg-type]
         return Answer(scores.astype(np.float32), float(epochs), "given")
 
-    def _data(self, rows: np.ndarray) -> "LabelledCutouts":
-        return LabelledCutouts(self.index, self.rows[rows], self.labels.targets[rows])
-
-
-class LabelledCutouts(CutoutsDataset):
-    """Cutouts with their classes: adds ``target`` bool (B, C) to each batch.
-
-    Parameters
-    ----------
-    index
-        The cutouts.
-    rows
-        int64 (M,), rows of the index.
-    targets
-        bool (M, C).
-    """
-
-    def __init__(self, index: CutoutIndex, rows: np.ndarray, targets: np.ndarray) -> None:
-        super().__init__(index, rows)
-        self.targets = torch.from_numpy(targets)
-
-    def __getitems__(self, items: list[int]) -> Batch:
-        """Read a batch."""
-        return {**super().__getitems__(items), "target": self.targets[items]}
+    def _data(self, rows: np.ndarray) -> LabelledDataset:
+        return LabelledDataset(self.index, self.labels, rows)
 
 
 def _class_weight(targets: np.ndarray) -> torch.Tensor:

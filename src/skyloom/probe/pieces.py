@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from skyloom.datamodule.labels import NO_FOLD, Labels
+from skyloom.datamodule.labels import NO_FOLD, Labels, label_subset
 from skyloom.errors import ConfigError, InputError
-from skyloom.probe.folds import grouped_folds, label_subset
+from skyloom.probe.folds import grouped_folds
 from skyloom.probe.options import ProbeOptions
 
 

@@ -50,7 +50,7 @@ def _written(value: Any, values: Values, members: Mapping[str, Mapping[str, Valu
     if isinstance(value, Mapping):
         return {key: _written(item, values, members, link) for key, item in value.items()}
     if isinstance(value, list):
-        written = []
+        written: list[Any] = []
         for item in value:
             found = _written(item, values, members, link)
             joined = isinstance(item, Mapping) and set(item) == {ALL}  # within a list, all members become its items

@@ -43,8 +43,9 @@ class ProbeTask(LightningModule):
 
     Notes
     -----
-    The batch is ``{"image": (B, 1, H, W) raw float32, "id": (B,), "target": (B, C) bool}``; prediction needs no target
-    and returns probabilities float32 (B, C). Logged: ``train/loss``.
+    The batch is ``{"image": (B, 1, H, W) raw float32, "id": (B,), "target": (B,) int64}``, of several labels each
+    ``"target": (B, C) float32`` of 0 and 1. Prediction needs no target and returns probabilities float32 (B, C).
+    Logged: ``train/loss``.
     """
 
     monitor = "train/loss"
@@ -82,7 +83,7 @@ class ProbeTask(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compare one view of each image with its classes."""
-        images, target = self.preprocess.scale(batch["image"]), batch["target"].float()
+        images, target = self.preprocess.scale(batch["image"]), batch["target"]
         if self.augment is not None:
             generator = torch.Generator(device=images.device)
             generator.manual_seed(step_seed(self.seed, self.global_step, batch_idx))
@@ -92,7 +93,7 @@ class ProbeTask(LightningModule):
         if self.multi_label:
             loss = (functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight).mean()
         else:
-            loss = functional.cross_entropy(logits, target.argmax(1), weight=weight)
+            loss = functional.cross_entropy(logits, target, weight=weight)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss is no longer finite at step {self.global_step} (cutout ids {batch['id'][:5].tolist()} …); "
