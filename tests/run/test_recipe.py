@@ -12,6 +12,7 @@ from skyloom.errors import ConfigError, SkyloomError
 from skyloom.run.links import check_links, plain_recipe, read_links
 from skyloom.run.notebook import configure
 from skyloom.run.recipe import run_recipe
+from skyloom.run.verbs import missing_keys
 from skyloom.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +112,11 @@ def test_a_defect_keeps_its_traceback_and_names_the_link(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_fits_the_steps(name):
-    recipe = plain_recipe(configure("curate", {"recipe": name}))
+    asked = missing_keys(configure("curate", {"recipe": name}).recipe)  # what only its user knows, such as a file
+    if asked:
+        with pytest.raises(ConfigError, match=f"must be given: recipe.{sorted(asked)[0]}="):
+            plain_recipe(configure("curate", {"recipe": name}))
+    recipe = plain_recipe(configure("curate", {"recipe": name, **{f"recipe.{key}": "x" for key in asked}}))
     assert recipe["name"] == name
     check_links(read_links(recipe["links"]), {"seed": 0}, [])
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from skyloom.errors import ConfigError, SkyloomError, unknown_choice
 from skyloom.run.families import FROM, expanded
 from skyloom.run.notebook import configure
-from skyloom.run.verbs import GROUPS, arguments_of, function_of
+from skyloom.run.verbs import GROUPS, arguments_of, function_of, missing_keys
 
 PLACEHOLDER = "zzzzzzzzzzzz"  # stands for an id that is not known yet; opened by nobody
 
@@ -100,8 +100,7 @@ def check_links(links: Sequence[Link], common: Mapping[str, Any], folders: Seque
 
 def plain_recipe(config: DictConfig) -> dict[str, Any]:
     """The recipe of a composed configuration, with its own parameters filled in."""
-    missing = sorted(OmegaConf.missing_keys(config.recipe))
-    if missing:
+    if missing := sorted(missing_keys(config.recipe)):
         given = " ".join(f"recipe.{key}=…" for key in missing)
         raise ConfigError(f"{' and '.join(missing)} must be given: {given} (the file of the recipe in conf/ says what)")
     plain: Any = OmegaConf.to_container(config.recipe, resolve=True)

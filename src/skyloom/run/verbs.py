@@ -41,7 +41,7 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
     ConfigError
         When a value that has no default (``???``) was not given.
     """
-    if missing := sorted(_missing(OmegaConf.to_container(config, resolve=False), "")):
+    if missing := sorted(missing_keys(config)):
         given = " ".join(f"{key}=…" for key in missing)
         raise ConfigError(
             f"{' and '.join(missing)} must be given: {given} (the file of your choice in conf/ says what)"
@@ -82,6 +82,11 @@ def _or(group: str) -> str:
     from skyloom.run.notebook import config_folder
 
     return "|".join(sorted(path.stem for path in (config_folder() / group).glob("*.yaml")))
+
+
+def missing_keys(config: DictConfig) -> list[str]:
+    """Dotted names of the values that are still ``???``; OmegaConf's own function fails at what refers to one."""
+    return list(_missing(OmegaConf.to_container(config, resolve=False), ""))
 
 
 def _missing(value: Any, path: str) -> Iterator[str]:
