@@ -5,6 +5,7 @@ import pytest
 
 import skyloom
 from make.artifacts import features_artifact
+from make.probes import make_labelled
 from make.windows import grid, index
 from skyloom.datamodule.cutouts import CutoutsDataModule
 from skyloom.errors import ConfigError, InputError, StoreError
@@ -67,3 +68,13 @@ def test_unknown_parts_and_foreign_selections(split, tmp_path):
     foreign = skyloom.curate("neardup", features=features, own_clusters=2, eps=0.01, store=tmp_path)
     with pytest.raises(InputError, match=f"20 cutouts of selection {foreign.id} are not in split"):
         take(split, "train", selection=foreign.id)
+
+
+def test_the_official_part_of_labelled_cutouts(tmp_path):
+    labelled = make_labelled(tmp_path, ["a", "b", "a", "b", "a"], split=["train", "test", "train", None, "val"])
+    ids = labelled.table("labels.parquet")["cutout_id"]
+    assert take(labelled, "train").table()["cutout_id"].to_list() == [ids[0], ids[2]]
+    with pytest.raises(ConfigError, match="part=valid"):
+        take(labelled, "valid")
+    with pytest.raises(InputError, match="hold no labels"):
+        take(index(tmp_path, grid(300, 100, 100)), "train")

@@ -29,6 +29,8 @@ def hierarchical_kmeans(
     iterations: int = 50,
     tolerance: float = 1e-4,
     metric: Metric = "l2",
+    draft_tolerance: float = 1e-3,
+    draft_trials: int | None = 4,
     resample: Resample = "closest",
     init: Init = "auto",
     upper_restarts: int = 1,
@@ -58,6 +60,9 @@ def hierarchical_kmeans(
         same result as one uninterrupted run.
     iterations, tolerance, metric
         As for :func:`skyloom.cluster.kmeans.kmeans`.
+    draft_tolerance, draft_trials
+        ``tolerance`` and ``trials`` of :func:`skyloom.cluster.kmeans.kmeans` for all k-means of a level but its last,
+        which only decide what the next one sees.
     resample
         Which members a cluster gives: the ``closest`` to its centroid, or ``random`` ones without replacement. A
         cluster with fewer than ``sample_size`` gives all.
@@ -104,6 +109,7 @@ def hierarchical_kmeans(
     if seed < 0:
         raise ConfigError(f"seed must not be negative, found {seed}; use 0 or any positive number")
     check_run(iterations, tolerance)
+    check_run(iterations, draft_tolerance)
     if backend not in BACKENDS:
         raise unknown_choice("backend", backend, BACKENDS)
     if weights not in WEIGHTS:
@@ -128,10 +134,12 @@ def hierarchical_kmeans(
                 bar.advance(first)
             for step in range(first, level.resamples + 1):  # step 0 sees all items
                 rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, step)))
+                draft = step < level.resamples
                 chosen = slice(None) if found is None else _resampled(found, level.sample_size, resample, rng)
                 run = kmeans(
                     rows if isinstance(chosen, slice) else rows.subset(chosen), level.clusters, rng=rng,
-                    iterations=iterations, tolerance=tolerance, restarts=upper_restarts if results else 1,
+                    iterations=iterations, tolerance=draft_tolerance if draft else tolerance,
+                    trials=draft_trials if draft else None, restarts=upper_restarts if results else 1,
                     metric=metric, init=init, weights=None if mass is None else mass[chosen], backend=chosen_backend,
                     state=lloyd, on_iteration=_teller(on_state, number, step, last),
                 )  # fmt: skip

@@ -16,7 +16,13 @@ _ONE_BY_ONE = 16  # centroids that are taken one by one, as published
 _SHARE_AT_ONCE = 5  # and no more than one for so many that there are
 
 
-def random_rows(rows: Rows, clusters: int, rng: np.random.Generator, _weights: np.ndarray | None = None) -> np.ndarray:
+def random_rows(
+    rows: Rows,
+    clusters: int,
+    rng: np.random.Generator,
+    _weights: np.ndarray | None = None,
+    _trials: int | None = None,
+) -> np.ndarray:
     """Draw ``clusters`` different rows uniformly: (clusters, D) float32."""
     return rows.take(rng.choice(len(rows), size=clusters, replace=False))
 
@@ -171,7 +177,7 @@ def _take(tiles: Tiles, pick: np.ndarray, taken: np.ndarray, changes: list[_Chan
 
 
 def kmeans_parallel(
-    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None
+    rows: Rows, clusters: int, rng: np.random.Generator, weights: np.ndarray | None = None, trials: int | None = None
 ) -> np.ndarray:
     """Draw start centroids by k-means||: a handful of passes over the rows instead of one per centroid.
 
@@ -209,12 +215,12 @@ def kmeans_parallel(
         chosen.append(np.flatnonzero(rng.random(len(rows)) < clusters / 2 * cost / total))
     candidates = np.concatenate(chosen)
     if len(candidates) < clusters:
-        return kmeans_plus_plus(rows, clusters, rng, weights)
+        return kmeans_plus_plus(rows, clusters, rng, weights, trials)
     mass = np.bincount(owner, weights=factor, minlength=len(candidates))
     used = np.flatnonzero(mass > 0)  # of equal candidates one owns all rows
     if len(used) < clusters:
-        return kmeans_plus_plus(rows, clusters, rng, weights)
-    return kmeans_plus_plus(rows.subset(candidates[used]), clusters, rng, mass[used])
+        return kmeans_plus_plus(rows, clusters, rng, weights, trials)
+    return kmeans_plus_plus(rows.subset(candidates[used]), clusters, rng, mass[used], trials)
 
 
 def too_few_distinct(clusters: int) -> InputError:

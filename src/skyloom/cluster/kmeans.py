@@ -73,6 +73,7 @@ def kmeans(
     restarts: int = 1,
     metric: Metric = "l2",
     init: Init = "auto",
+    trials: int | None = None,
     weights: np.ndarray | None = None,
     backend: Backend = "numpy",
     state: LloydState | None = None,
@@ -104,6 +105,8 @@ def kmeans(
     init
         ``kmeans++`` (greedy), ``kmeans||``, ``random`` rows, or ``auto``: ``kmeans++`` while rows times clusters is at
         most 1e9, ``kmeans||`` above, where a pass over the rows per centroid would dominate everything.
+    trials
+        Candidates of a greedy start for each centroid; None takes ``2 + floor(ln clusters)``.
     weights
         (N,) positive, how much each row counts in the centroids and the inertia; None counts all the same.
     backend
@@ -144,7 +147,7 @@ def kmeans(
         if backend == "auto":
             backend = fastest(rows, clusters)
         for _ in range(restarts):
-            start = state or LloydState(_INITS[init](rows, clusters, rng, weights), 0, np.inf)
+            start = state or LloydState(_INITS[init](rows, clusters, rng, weights, trials), 0, np.inf)
             tell = on_iteration if restarts == 1 else None
             result = _lloyd(rows, start, iterations, tolerance, weights, backend, tell)
             if best is None or result.inertia < best.inertia:

@@ -37,6 +37,8 @@ def cluster(
     weights: Literal["none", "counts"],
     iterations: PositiveInt,
     tolerance: NonNegativeFloat,
+    draft_tolerance: NonNegativeFloat,
+    draft_trials: PositiveInt | None,
     backend: Literal["auto", "numpy", "torch", "faiss"],
     memory_budget_gb: PositiveFloat,
     threads: PositiveInt | None,
@@ -74,7 +76,10 @@ def cluster(
     iterations
         Most Lloyd iterations of one k-means.
     tolerance
-        A k-means ends when its inertia falls by less than this fraction.
+        The last k-means of a level ends when its inertia falls by less than this fraction.
+    draft_tolerance, draft_trials
+        The same for the k-means before, which only decide what the next one sees, and the candidates of their starts
+        for each centroid (None: as many as of the last).
     backend
         What multiplies rows with centroids; all find the same.
     memory_budget_gb
@@ -116,7 +121,8 @@ def cluster(
             rows = _rows_of(selection, features, cutout_id)
             x, cutout_id = Picked(x, rows), cutout_id[rows]
         results = hierarchical_kmeans(
-            x, levels, seed=seed, iterations=iterations, tolerance=tolerance, metric=metric, resample=resample,
+            x, levels, seed=seed, iterations=iterations, tolerance=tolerance,
+            draft_tolerance=draft_tolerance, draft_trials=draft_trials, metric=metric, resample=resample,
             init=init, upper_restarts=upper_restarts, weights=weights, backend=backend,
             memory_bytes=int(memory_budget_gb * 1e9), on_level=keep, done=finished,
             on_state=keep_state, state=state,

@@ -2,11 +2,14 @@
 
 import polars as pl
 
+from skyloom.datamodule.labels import open_labels
 from skyloom.errors import InputError, unknown_choice
 from skyloom.store import Artifact, Build, builds, of_kind
 
 
-@builds("selection", version=1, inputs={"split": of_kind("split"), "selection": of_kind("selection")})
+@builds(
+    "selection", version=1, inputs={"split": of_kind("split", "cutouts", "labels"), "selection": of_kind("selection")}
+)
 def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None) -> None:
     """Take one part of a split, or what a selection has in common with it.
 
@@ -18,7 +21,7 @@ def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None
     build
         Where to write.
     split
-        Artifact of kind ``split``.
+        Artifact of kind ``split``, or labels that came with official parts (kinds ``cutouts`` and ``labels``).
     part
         Name of the part, such as ``train``.
     selection
@@ -29,15 +32,14 @@ def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None
     ConfigError
         No such part.
     InputError
-        The selection has cutouts that the split does not know, or none in the part.
+        The selection has cutouts that the split does not know, or none in the part; or the cutouts have no labels.
     """
-    rows = split.table("split.parquet")
-    if part not in split.notes["parts"]:
-        raise unknown_choice("part", part, split.notes["parts"])
+    rows, every, cutouts = _official(split) if split.kind != "split" else _drawn(split)
+    if part not in (parts := rows["split"].drop_nulls().unique().sort().to_list()):
+        raise unknown_choice("part", part, parts)
     inside = rows.filter(pl.col("split") == part).select("cutout_id")
-    every = pl.concat([rows.select("cutout_id"), split.table("dropped.parquet").select("cutout_id")])
     if selection is None:
-        place = split.inputs["cutouts"].table("cutouts.parquet").select("cutout_id").with_row_index("row")
+        place = cutouts.table("cutouts.parquet").select("cutout_id").with_row_index("row")
         table = place.join(inside, on="cutout_id", how="semi", maintain_order="left")
         table = table.select("cutout_id", pl.col("row").cast(pl.Int64))
         read = len(every)
@@ -57,3 +59,19 @@ def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None
     build.table = "selection.parquet"
     build.count(read=read, kept=len(table), distinct=table["cutout_id"].n_unique())
     build.drop("other part", read - len(table), why=f"not in part {part}, or at a border of parts")
+
+
+def _drawn(split: Artifact) -> tuple[pl.DataFrame, pl.DataFrame, Artifact]:
+    """Cutouts with their parts, all cutouts that were split, and where they are, by step=split."""
+    rows = split.table("split.parquet")
+    every = pl.concat([rows.select("cutout_id"), split.table("dropped.parquet").select("cutout_id")])
+    return rows, every, split.inputs["cutouts"]
+
+
+def _official(labelled: Artifact) -> tuple[pl.DataFrame, pl.DataFrame, Artifact]:
+    """The same of labels, by whoever published them."""
+    labels = open_labels(labelled)
+    rows = pl.DataFrame(
+        {"cutout_id": labels.cutout_id, "split": labels.split.tolist()}, schema_overrides={"split": pl.String}
+    )
+    return rows, rows.select("cutout_id"), labels.cutouts
