@@ -19,6 +19,7 @@ from skyloom.trainer import processes
 from skyloom.trainer.processes import open_processes
 from skyloom.trainer.train import train
 
+OMP_BEFORE = os.environ.get("OMP_NUM_THREADS")  # as it was when the tests were collected
 TWO = {"devices": 2, "log_every_n_steps": 1}
 STEPS = 3 * (CUTOUTS // (2 * BATCH))
 
@@ -62,6 +63,7 @@ def test_two_processes_make_one_whole_artifact(whole):
     assert torch.load(whole.file("last.ckpt"), weights_only=True)["global_step"] == STEPS
     assert not torch.distributed.is_initialized()
     assert "MASTER_PORT" not in os.environ
+    assert os.environ.get("OMP_NUM_THREADS") == OMP_BEFORE, "a later process would round differently"
 
 
 def test_the_number_of_processes_is_part_of_the_id_and_the_batch_of_one_is_not_that_of_two(whole):

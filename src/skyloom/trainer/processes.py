@@ -103,7 +103,9 @@ def open_processes(work: Callable[[Any, Processes], None], job: Any, size: int) 
     content = pickle.dumps((work, job))
     context = get_context("spawn")
     others = []
-    kept = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
+    kept = {
+        name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+    }  # Lightning sets them
     try:
         for rank in range(1, size):
             receiver, sender = context.Pipe(duplex=False)
