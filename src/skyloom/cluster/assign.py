@@ -14,8 +14,8 @@ from skyloom.errors import InputError
 def assign(x: Any, centroids: np.ndarray, metric: Metric = "l2") -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest centroid of every row.
 
-    The candidate is found with one matrix product per tile, on rows shifted by the mean centroid so that an offset
-    common to all features costs no precision. The distance to it is then computed from the difference of the two
+    The candidate is found with one matrix product per tile, on shifted rows, so that an offset common to
+    all features costs no precision. The distance to it is then computed from the difference of the two
     vectors, so it is never negative, and zero for identical vectors.
 
     Parameters

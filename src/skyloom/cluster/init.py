@@ -34,8 +34,8 @@ def kmeans_plus_plus(
 
     The first is a uniformly random row. For each further one, some candidates are drawn with a probability proportional
     to their squared distance to the nearest centroid so far, and the candidate that lowers the sum of squared distances
-    most is taken. One pass over the rows serves as many as a sixteenth of the centroids that there are so far, at most
-    32: what is taken in one pass hardly interacts. A candidate that is nearer to another one of the same pass than to
+    most is taken. After the first 16, one pass over the rows serves a fifth as many as there are centroids so far, at
+    most 128: what is taken in one pass hardly interacts. A candidate that is nearer to another one of the same pass than to
     all centroids before is put back.
 
     Parameters
@@ -67,7 +67,8 @@ def kmeans_plus_plus(
     choice among several candidates, their section 5.
     """
     trials = trials or 2 + int(np.log(clusters))
-    tiles = rows.keep_tiles()
+    # Rows on disk are in memory for the start only.
+    tiles = rows.keep_tiles() if rows.in_memory else Tiles(rows.read(0, len(rows)), rows.shift, rows.guide)
     mass = None if weights is None else weights[tiles.order]
     first = int(rng.integers(len(rows))) if weights is None else int(rng.choice(len(rows), p=weights / weights.sum()))
     chosen = np.empty(clusters, dtype=np.int64)  # places

@@ -16,7 +16,8 @@ from skyloom.errors import ConfigError, unknown_choice
 
 Init = Literal["auto", "kmeans++", "kmeans||", "random"]
 _INITS = {"kmeans++": kmeans_plus_plus, "kmeans||": kmeans_parallel, "random": random_rows}
-GREEDY_UP_TO = 10**9  # rows x clusters, about a minute of greedy k-means++ at 64 dimensions on two cores
+GREEDY_UP_TO = 10**9  # rows x clusters; with more, a greedy start would dominate everything
+GREEDY_VALUES = 2**26  # rows x dimensions, 268 MB: a greedy start holds them in memory, whatever the budget
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def kmeans(
         ``l2``, or ``cosine``: spherical k-means (Dhillon and Modha 2001) on rows scaled to unit length.
     init
         ``kmeans++`` (greedy), ``kmeans||``, ``random`` rows, or ``auto``: ``kmeans++`` while rows times clusters is at
-        most 1e9, ``kmeans||`` above, where a pass over the rows per centroid would dominate everything.
+        most 1e9 and the rows take at most 268 MB, ``kmeans||`` above, which reads them in a handful of passes.
     trials
         Candidates of a greedy start for each centroid; None takes ``2 + floor(ln clusters)``.
     weights
@@ -140,7 +141,8 @@ def kmeans(
     if weights is not None:
         weights = _checked_weights(weights, len(rows))
     if init == "auto":
-        init = "kmeans++" if len(rows) * clusters <= GREEDY_UP_TO else "kmeans||"
+        small = len(rows) * clusters <= GREEDY_UP_TO and rows.shape[0] * rows.shape[1] <= GREEDY_VALUES
+        init = "kmeans++" if small else "kmeans||"
     best: KMeansResult | None = None
     with workers():
         prepare(rows, clusters)
