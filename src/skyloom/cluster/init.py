@@ -32,11 +32,11 @@ def kmeans_plus_plus(
 ) -> np.ndarray:
     """Draw start centroids by greedy k-means++, several at a time.
 
-    The first is a uniformly random row. For each further one, some candidates are drawn with a probability proportional
-    to their squared distance to the nearest centroid so far, and the candidate that lowers the sum of squared distances
-    most is taken. After the first 16, one pass over the rows serves a fifth as many as there are centroids so far, at
-    most 128: what is taken in one pass hardly interacts. A candidate that is nearer to another one of the same pass than to
-    all centroids before is put back.
+    The first is a uniformly random row. For each further one, some candidates are drawn with a probability
+    proportional to their squared distance to the nearest centroid so far, and the candidate that lowers the sum of
+    squared distances most is taken. After the first 16, one pass over the rows serves a fifth as many as there are
+    centroids so far, at most 128: what is taken in one pass hardly interacts. A candidate that is nearer to another
+    one of the same pass than to all centroids before is put back.
 
     Parameters
     ----------
