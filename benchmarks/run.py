@@ -12,6 +12,8 @@ QUICK = {
     "cluster": ["--quick"],
     "features": ["--cutouts", "9", "--image-px", "56", "--repeats", "1", "--batch", "4", "--memory-cutouts", "64"],
     "train": ["--image-px", "32", "--batch", "4", "--steps", "2", "--repeats", "1"],
+    "integrity": ["--size", "256", "--images", "2", "--window", "64", "--repeats", "1"],
+    "match": ["--points", "2000", "--many", "20000"],
     "pack": ["--size", "300", "--images", "1", "--window", "64", "--batch", "4", "--repeats", "2"],
 }
 
