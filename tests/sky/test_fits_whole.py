@@ -40,3 +40,23 @@ def test_only_padding_may_be_missing(path):
 
 def test_names(tmp_path):
     assert [is_fits(tmp_path / n) for n in ("a.fits", "a.FITS.gz", "a.png", "fits_headers.tar")] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_a_table_is_whole_or_cut_short(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    fits.BinTableHDU.from_columns([fits.Column("ra", "D", array=np.random.default_rng(0).normal(size=9000))]).writeto(
+        path
+    )
+    check_whole(path)
+    content = path.read_bytes()
+    for part in (0.02, 0.5, 0.9):
+        path.write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(InputError):
+            check_whole(path)
+
+
+def test_a_file_without_image_and_table_is_refused(tmp_path):
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    with pytest.raises(InputError, match=r"empty\.fits"):
+        check_whole(tmp_path / "empty.fits")

@@ -1,4 +1,4 @@
-"""Images of a survey are found in any of the usual folder layouts, under stable and unique names."""
+"""What a survey's file says is checked key by key, for radio mosaics and for tiles with bands."""
 
 from pathlib import Path
 from typing import Any
@@ -6,121 +6,25 @@ from typing import Any
 import pytest
 import yaml
 
-from skyloom.errors import ConfigError, InputError
-from skyloom.sky.survey import Survey, find_images, look_for_images
+from skyloom.errors import ConfigError
+from skyloom.run.notebook import compose
+from skyloom.sky.survey import JointSurvey, Survey
 
 CONF = Path(__file__).parents[2] / "conf" / "survey"
 
 
+def read(file: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / f"{file}.yaml").read_text())
+
+
 def load(file: str, /, **changes: Any) -> Survey:
-    return Survey.from_mapping(yaml.safe_load((CONF / f"{file}.yaml").read_text()) | changes)
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-@pytest.fixture
-def lotss_root(tmp_path: Path) -> Path:
-    for mosaic in ("P124+62", "P000+23", "P10Hetdex"):
-        touch(tmp_path, f"mosaics/{mosaic}/mosaic-blanked.fits", f"mosaics/{mosaic}/mosaic.pybdsmmask.fits")
-    touch(tmp_path, "mosaics/P001+01/mosaic-weights.fits")  # a mosaic whose image was never downloaded
-    return tmp_path
+    return Survey.from_mapping(read(file) | changes)
 
 
 def test_lotss_facts() -> None:
     survey = load("lotss")
     assert (survey.unit, survey.pixel_scale_arcsec, survey.beam_arcsec) == ("Jy/beam", 1.5, (6.0, 6.0))
     assert survey.mask_name == "mosaic.pybdsmmask.fits"
-
-
-@pytest.mark.parametrize("inside", ["", "mosaics", "mosaics/*", "mosaics/*/mosaic-blanked.fits"])
-def test_lotss_mosaics_are_named_after_their_folder(lotss_root: Path, inside: str) -> None:
-    found = find_images(lotss_root / inside, load("lotss"))
-    assert [image.name for image in found] == ["P000+23", "P10Hetdex", "P124+62"]
-    assert found[0].path == lotss_root / "mosaics/P000+23/mosaic-blanked.fits"
-
-
-def test_one_mosaic_by_folder_or_file(lotss_root: Path) -> None:
-    folder = lotss_root / "mosaics/P124+62"
-    assert find_images(folder, load("lotss")) == find_images([str(folder / "mosaic-blanked.fits")], load("lotss"))
-
-
-def test_a_file_given_twice_is_listed_once(lotss_root: Path) -> None:
-    assert len(find_images([lotss_root, lotss_root / "mosaics", lotss_root / "mosaics/P1*"], load("lotss"))) == 3
-
-
-def test_relative_places_give_absolute_paths(lotss_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(lotss_root)
-    assert find_images("mosaics", load("lotss")) == find_images(lotss_root, load("lotss"))
-
-
-def test_generic_leaves_masks_and_weights_out_unless_they_are_named(lotss_root: Path) -> None:
-    found, left_out = look_for_images(lotss_root, load("generic"))
-    assert [image.name for image in found] == [
-        f"mosaics/{name}/mosaic-blanked" for name in ("P000+23", "P10Hetdex", "P124+62")
-    ]
-    assert [path.name for path in left_out] == [
-        "mosaic.pybdsmmask.fits", "mosaic-weights.fits", "mosaic.pybdsmmask.fits", "mosaic.pybdsmmask.fits",
-    ]  # fmt: skip
-    mask = lotss_root / "mosaics/P000+23/mosaic.pybdsmmask.fits"
-    assert [image.path for image in find_images([mask, lotss_root], load("generic"))].count(mask) == 1
-    assert mask not in look_for_images([mask, lotss_root], load("generic"))[1]
-    assert len(find_images(lotss_root, load("generic", exclude_patterns=None))) == 7
-
-
-def test_a_masked_image_is_no_mask(tmp_path: Path) -> None:
-    touch(tmp_path, "masked.fits", "MASK.FITS", "a.mask.fits.gz", "b_weights.fits")
-    survey = load("generic", image_patterns=["**/*"])
-    assert [image.name for image in find_images(tmp_path, survey)] == ["masked"]
-    (tmp_path / "masked.fits").unlink()
-    with pytest.raises(InputError, match=r"less \*mask\.\*"):
-        find_images(tmp_path, survey)
-
-
-def test_generic_takes_every_known_format_at_any_depth(tmp_path: Path) -> None:
-    touch(tmp_path, "b.fits", "x/a.fits.gz", "x/y/c.npy", "x/readme.txt", "v1.2.fits.fz")
-    (tmp_path / "z.zarr").mkdir()
-    names = [image.name for image in find_images(tmp_path, load("generic"))]
-    assert names == ["b", "v1.2", "x/a", "x/y/c", "z"]
-
-
-def test_generic_file_zarr_folder_and_glob(tmp_path: Path) -> None:
-    touch(tmp_path, "x/a.fits", "x/b.fits", "y/a.fits")
-    (tmp_path / "z.zarr").mkdir()
-    generic = load("generic")
-    assert [image.name for image in find_images(tmp_path / "x/a.fits", generic)] == ["a"]
-    assert [image.name for image in find_images(tmp_path / "z.zarr", generic)] == ["z"]
-    assert [image.name for image in find_images(f"{tmp_path}/*/a.fits", generic)] == ["x/a", "y/a"]
-
-
-def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path: Path) -> None:
-    touch(tmp_path, "deep[1]/a.fits")
-    assert [image.name for image in find_images(tmp_path / "deep[1]", load("generic"))] == ["a"]
-
-
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "x/a.fits", "y/a.fits", "y/b.fits", "y/b.npy")
-    with pytest.raises(InputError, match=r"both be called 'a': .*x/a\.fits and .*y/a\.fits"):
-        find_images([tmp_path / "x", tmp_path / "y"], load("generic"))
-    with pytest.raises(InputError, match="both be called 'b'"):
-        find_images(tmp_path / "y", load("generic"))
-
-
-@pytest.mark.parametrize("place", ["", "nothing*"])
-def test_nothing_found_names_place_and_patterns(tmp_path: Path, place: str) -> None:
-    with pytest.raises(InputError, match=r"no image of survey 'lotss' found; looked for mosaics/\*/mosaic-blank") as e:
-        find_images(tmp_path / place, load("lotss"))
-    assert str(tmp_path / place) in str(e.value)
-
-
-def test_missing_place_and_empty_list(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: no such file or folder"):
-        find_images([tmp_path / "nowhere"], load("lotss"))
-    with pytest.raises(InputError, match="no place to look"):
-        find_images([], load("lotss"))
 
 
 @pytest.mark.parametrize(
@@ -145,3 +49,41 @@ def test_wrong_facts_are_refused_by_key(changes: dict[str, Any], message: str) -
 def test_missing_key_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"survey\.unit is missing"):
         Survey.from_mapping({"name": "mine"})
+
+
+def test_roman_and_lsst_facts() -> None:
+    roman, lsst = load("roman"), load("lsst")
+    assert [band.name for band in roman.bands] == ["Y106", "J129", "H158"]
+    assert "".join(band.name for band in lsst.bands) == "ugrizy"
+    assert {band.zero_point_mag for band in lsst.bands} == {27.0}
+    assert (roman.pixel_scale_arcsec, lsst.pixel_scale_arcsec) == (0.0575, 0.2)
+    assert roman.grid is not None
+    assert (roman.grid.window_px, roman.grid.border_px) == (512, 500)
+    assert roman.truth is not None
+    assert roman.truth.category_of() == {0: 0, 1: 1}
+    assert lsst.truth is not None
+    assert lsst.truth.category_of() == {1: 0, 2: 1}
+    assert lsst.truth.column("bulge_fraction", band="r") == "bulge_to_total_ratio_r"
+    assert lsst.band("z").psf["fwhm_arcsec"] == 0.782
+    with pytest.raises(ConfigError, match="Did you mean 'y'"):
+        lsst.band("yy")
+
+
+def test_facts_of_bands_enter_the_id_and_layouts_do_not() -> None:
+    roman = read("roman")
+    same = Survey.from_mapping(roman | {"tiles": roman["tiles"] | {"truth": None}})
+    assert same.parameter() == load("roman").parameter()
+    bands = [band | {"zero_point_mag": 30.0} for band in roman["bands"]]
+    assert Survey.from_mapping(roman | {"bands": bands}).parameter() != load("roman").parameter()
+    assert set(load("lotss").parameter()) == {"name", "unit", "pixel_scale_arcsec", "beam_arcsec"}
+
+
+def test_a_joint_survey_holds_both_as_their_own_files_say() -> None:
+    facts = compose("curate", ["step=simulate", "survey=roman_lsst"]).survey
+    joint = JointSurvey.from_mapping(facts)
+    assert (joint.name, list(joint.surveys)) == ("roman_lsst", ["roman", "lsst"])
+    assert joint.surveys["lsst"] == load("lsst")
+    with pytest.raises(ConfigError, match=r"survey=roman_lsst stands for several surveys.*choose survey=roman"):
+        Survey.from_mapping(facts)
+    with pytest.raises(ConfigError, match=r"survey\.unit='Jy/beam': expected the facts of a survey"):
+        JointSurvey.from_mapping(read("lotss"))

@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from astropy.table import Table
 
 import skyloom
 from make.http import FileServer
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.sky.remote_list import read_names
+from skyloom.sky.survey import Survey
+from skyloom.step.tiles import open_tiles
 from skyloom.store import Store
 
+CONF = Path(__file__).parents[2] / "conf"
 IMAGE, MASK = "mosaic-blanked.fits", "mosaic.pybdsmmask.fits"
 NAMES = ["P000+23", "P000+31", "P000+36"]
 
@@ -32,10 +37,10 @@ def remote(tmp_path):
     return tmp_path / "remote"
 
 
-def get(server, store, **options):
+def get(server, store, *, survey="lotss", **options):
     fast = {"retry_wait_s": 0.001, "timeout_s": 5.0, "retries": 3, "workers": 2}
     return skyloom.curate(
-        "download", survey="lotss", store=store, **{"mosaics": 3, "survey.base_url": server.url, **fast, **options}
+        "download", survey=survey, store=store, **{"mosaics": 3, "survey.base_url": server.url, **fast, **options}
     )
 
 
@@ -283,3 +288,70 @@ def test_killed_and_started_again_gives_the_same_bytes_and_fetches_no_byte_twice
     for name in again.manifest["files"]:
         assert again.file(name).read_bytes() == whole.file(name).read_bytes()
     assert (again.path / "manifest.json").read_bytes() == (whole.path / "manifest.json").read_bytes()
+
+
+TILES = ["50.94_-39.9", "50.95_-39.0"]
+
+
+@pytest.fixture
+def irsa(tmp_path):
+    """Two tiles of Roman as the public server has them, 60 x 60 px."""
+    root = tmp_path / "irsa"
+    for seed, tile in enumerate(TILES):
+        for band in ("Y106", "J129", "H158"):
+            write_image(root / f"images/simple_model/coadd/dc2_{band}_{tile}.fits", sky(60, 60, seed=seed))
+        write_image(root / f"detection/dc2_seg_{tile}.fits.gz", np.zeros((60, 60), "i4"))
+        for path in ("detection/dc2_det_", "truth/coadd/dc2_index_"):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Table({"ra": [1.0, 2.0], "dec": [3.0, 4.0]}).write(root / f"{path}{tile}.fits.gz")
+    return root
+
+
+def test_the_list_of_roman_tiles():
+    names = read_names("roman_troxel2023.txt")
+    assert len(names) == len(set(names)) == 1039
+    assert names == sorted(names)
+    assert {"50.94_-39.9", "53.25_-41.8", "56.07_-40.8"} <= set(names)
+
+
+def test_roman_tiles_arrive_with_all_their_files_and_are_an_input(irsa, tmp_path):
+    with FileServer(irsa) as server:
+        artifact = get(server, tmp_path / "store", survey="roman", mosaics=TILES)
+        assert len(server.gets()) == 12
+    survey = Survey.from_mapping(yaml.safe_load((CONF / "survey" / "roman.yaml").read_text()))
+    tiles = open_tiles(artifact, {"survey": survey}, Store(tmp_path / "store"))
+    assert [tile.name for tile in tiles.tiles] == TILES
+    for tile in tiles.tiles:
+        assert all(path is not None for path in tile.shared_files)
+        origin = irsa / f"images/simple_model/coadd/dc2_J129_{tile.name}.fits"
+        assert tile.images["J129"].read_bytes() == origin.read_bytes()
+    assert (artifact.counts["kept"], artifact.counts["files"]) == (2, 12)
+    assert artifact.verify() == []
+
+
+def test_kinds_of_files_of_a_tile_are_a_choice(irsa, tmp_path):
+    with FileServer(irsa) as server:
+        (irsa / f"truth/coadd/dc2_index_{TILES[0]}.fits.gz").unlink()
+        with pytest.raises(InputError, match=r"1 of 6 files .* first is 50.94_-39.9/dc2_index_50.94_-39.9.fits.gz"):
+            get(server, tmp_path / "store", survey="roman", mosaics=TILES[:1])
+        artifact = get(server, tmp_path / "store", survey="roman", mosaics=TILES[:1], files=["image"])
+        assert [name.rpartition("/")[2] for name in artifact.table()["path"]] == [
+            f"dc2_{band}_{TILES[0]}.fits" for band in ("Y106", "J129", "H158")
+        ]
+        with pytest.raises(ConfigError, match=r"files=images is not known; choose one of: .*Did you mean 'image'"):
+            get(server, tmp_path / "store", survey="roman", mosaics=TILES[:1], files=["images"])
+        with pytest.raises(ConfigError, match=r"50.94_-39.8 is not among the 1039 images of survey roman"):
+            get(server, tmp_path / "store", survey="roman", mosaics=["50.94_-39.8"])
+
+
+def test_names_can_come_from_a_file(irsa, tmp_path):
+    (tmp_path / "tiles.txt").write_text("# mine\n" + "\n".join(TILES[1:]) + "\n")
+    with FileServer(irsa) as server:
+        artifact = get(server, tmp_path / "store", survey="roman", mosaics=str(tmp_path / "tiles.txt"))
+        assert artifact.id == get(server, tmp_path / "store", survey="roman", mosaics=TILES[1:]).id
+    assert artifact.table()["mosaic"].unique().to_list() == TILES[1:]
+
+
+def test_a_survey_that_says_of_no_server_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="survey=hsc does not say where its tiles can be downloaded"):
+        skyloom.curate("download", survey="hsc", store=tmp_path / "store", mosaics=["9813-3"], base_url="http://x.y")

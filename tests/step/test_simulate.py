@@ -40,5 +40,7 @@ def test_seed_decides_every_byte(tmp_path):
 
 
 def test_a_survey_that_cannot_be_simulated_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="survey=generic cannot be simulated"):
-        simulate(tmp_path, survey="generic")
+    with pytest.raises(ConfigError, match="step=simulate does not know survey=generic; choose survey=lotss or survey="):
+        skyloom.curate("simulate", survey="generic", store=tmp_path)
+    with pytest.raises(ConfigError, match="does not know survey=mine"):
+        simulate(tmp_path, **{"survey.name": "mine"})

@@ -17,6 +17,16 @@ TRAINER = "skyloom.trainer.train:train"
 # Tasks that measure instead of leaving a model have functions of their own, by method; "" stands for all others.
 MEASURING = {"probe": {"": "skyloom.probe.frozen:probe", "finetune": "skyloom.probe.finetune:finetune"}}
 
+# Steps that have functions of their own for some surveys, by the survey's name; else "bands" stands for all that have
+# bands and "" for all others.
+BY_SURVEY = {
+    "cutouts": {"": "skyloom.step.cutouts:cutouts", "bands": "skyloom.step.tile_cutouts:tile_cutouts"},
+    "simulate": {
+        "lotss": "skyloom.step.simulate:simulate",
+        "roman_lsst": "skyloom.step.simulate_roman_lsst:simulate_roman_lsst",
+    },
+}
+
 # Per verb: the key that chooses the function. But for train, it is also the package in which one module is one choice.
 GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "report"}
 
@@ -24,12 +34,13 @@ GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "r
 def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
     """Find the plain function behind a verb: ``curate step=cutouts`` is ``skyloom.step.cutouts.cutouts``."""
     if verb == "train":
-        module, _, name = _builder(config.task).partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _load(_builder(config.task))
     group = GROUPS[verb]
     choice = config.get(group)
     if choice is None:  # only curate: a recipe may stand in the place of a step
         raise ConfigError(f"give a step or a recipe: step={_or('step')}, or recipe={_or('recipe')}")
+    if verb == "curate" and choice in BY_SURVEY:
+        return _load(_for_survey(str(choice), config.survey))
     return getattr(importlib.import_module(f"skyloom.{group}.{choice}"), choice)
 
 
@@ -63,6 +74,7 @@ def call(verb: str, config: DictConfig) -> Artifact | Plan:
     from skyloom.run.mirror import chosen_loggers, mirror
 
     function = function_of(verb, config)
+    _refuse_unread(verb, function, config)
     arguments = arguments_of(function, config)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     loggers = chosen_loggers(plain.get("logger")) if verb == "analyze" else None
@@ -70,6 +82,39 @@ def call(verb: str, config: DictConfig) -> Artifact | Plan:
     if loggers and isinstance(made, Artifact):  # the loggers of a fit are told while it runs
         mirror(made, loggers, runs=plain["paths"]["runs"])
     return made
+
+
+def _load(place: str) -> Callable[..., Any]:
+    """The function of ``module:name``."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _for_survey(step: str, survey: DictConfig) -> str:
+    """Module and name of the function that does a step for a survey."""
+    choices = BY_SURVEY[step]
+    kind = str(survey.name) if survey.name in choices else "bands" if survey.get("bands") else ""
+    if kind not in choices:
+        known = " or ".join(f"survey={name}" for name in choices)
+        raise ConfigError(f"step={step} does not know survey={survey.name}; choose {known}")
+    return choices[kind]
+
+
+def _refuse_unread(verb: str, function: Callable[..., Any], config: DictConfig) -> None:
+    """Refuse options that only another survey's function of the same step reads: they would change nothing."""
+    from skyloom.run.notebook import config_folder
+
+    step = config.get("step")
+    places = BY_SURVEY.get(str(step), {}).values() if verb == "curate" else ()
+    file = config_folder() / "step" / f"{step}.yaml"
+    if len(places) < 2 or not file.exists():
+        return
+    usual: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    given: Any = OmegaConf.to_container(config, resolve=False)
+    read = set(inspect.signature(function).parameters)
+    for key in usual:
+        if key not in {*read, "step"} and given.get(key) != usual[key]:
+            raise ConfigError(f"{key} has no meaning for step={step} with survey={config.survey.name}; leave it out")
 
 
 def _builder(task: DictConfig) -> str:

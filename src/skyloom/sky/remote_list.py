@@ -78,7 +78,9 @@ def read_names(source: str) -> list[str]:
 
 
 def open_names(value: Any, parameters: Mapping[str, Any], _store: Any) -> ImageNames:
-    """Resolve the option ``mosaics``: null (all of the survey's list), a number (the first so many) or names.
+    """Resolve the option ``mosaics``: null (all of the survey's list), a number (the first so many), names, or a list.
+
+    A list is the path of a text file with one name per line.
 
     Raises
     ------
@@ -94,9 +96,9 @@ def open_names(value: Any, parameters: Mapping[str, Any], _store: Any) -> ImageN
             raise ConfigError(f"mosaics={value}: expected a number from 1 to {len(listed)}, or null for all")
         return ImageNames(tuple(listed if value is None else listed[:value]))
     if isinstance(value, str):
-        value = [value]
+        value = read_names(value) if value.endswith(".txt") else [value]
     if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"mosaics={value!r}: expected names, a number, or null for all")
+        raise ConfigError(f"mosaics={value!r}: expected names, a number, or null for all, or a .txt file of names")
     _check_names(value, listed, survey.name)
     return ImageNames(tuple(sorted(set(value))))
 

@@ -5,7 +5,6 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,7 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, NonNegat
 from skyloom.errors import InputError
 from skyloom.progress import progress
 from skyloom.sky.fetch import Fetcher
+from skyloom.sky.remote_files import remote_files
 from skyloom.sky.remote_list import SAFE_NAME, Checksums, ImageNames, open_checksums, open_names
+from skyloom.sky.survey import Survey
 from skyloom.step.download_pieces import check_room, clear_up, fetch_mosaic, leave_out_missing, link, look_up
 from skyloom.step.images import SurveyFacts
 from skyloom.store import Build, builds
@@ -57,8 +58,8 @@ def download(
     """Download images of a survey.
 
     Writes ``mosaics/<name>/<file>`` and ``files.parquet`` (mosaic, file, path, bytes, sha256, url; by mosaic and
-    file). With ``on_missing=skip`` also ``dropped.parquet``. A mosaic is one resumable piece; of a file that broke
-    off the rest is fetched.
+    file). With ``on_missing=skip`` also ``dropped.parquet``. A mosaic, or a tile of a survey with bands, is one
+    resumable piece; of a file that broke off the rest is fetched.
 
     Parameters
     ----------
@@ -67,11 +68,12 @@ def download(
     survey
         Facts of the survey.
     mosaics
-        Names of the images.
+        Names of the images or tiles.
     files
-        Files of each image.
+        Files of each image; of a survey with ``tiles.remote`` the kinds of files: image (of every band), segmentation,
+        detections, truth.
     base_url
-        Address above ``<mosaic>/<file>``.
+        Address above ``<mosaic>/<file>``, or above ``tiles.remote``.
     checksums
         Expected sha256 of every file; None: there are none, sizes and FITS headers are all that can be checked.
     on_missing
@@ -89,11 +91,13 @@ def download(
     StoreError
         The disk has less room than the files need.
     """
+    urls = remote_files(survey, mosaics.names, files, base_url)
+    of_each: dict[str, list[str]] = {name: [] for name in mosaics.names}
+    for name, file in urls:
+        of_each[name].append(file)
     if checksums:
-        checksums.check_covers([f"{name}/{file}" for name in mosaics.names for file in files])
+        checksums.check_covers([f"{name}/{file}" for name, file in urls])
     fetcher = Fetcher(retries=retries, retry_wait_s=retry_wait_s, timeout_s=timeout_s)
-    urls = {(name, file): f"{base_url}/{quote(name, safe='+')}/{quote(file, safe='+')}"
-            for name in mosaics.names for file in files}  # fmt: skip
     todo = [name for name in mosaics.names if not build.done(name)]
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -110,7 +114,7 @@ def download(
                         bar.advance(n)
 
                 futures = [
-                    pool.submit(fetch_mosaic, build, name, files, urls, checksums, on_missing, fetcher, advance)
+                    pool.submit(fetch_mosaic, build, name, of_each[name], urls, checksums, on_missing, fetcher, advance)
                     for name in todo
                     if not build.done(name)
                 ]
@@ -123,10 +127,10 @@ def download(
             pool.shutdown(cancel_futures=True)
             clear_up(build)
             raise
-    _join(build, mosaics, files, survey, base_url)
+    _join(build, mosaics, of_each, survey, base_url)
 
 
-def _join(build: Build, mosaics: ImageNames, files: list[str], survey: Any, base_url: str) -> None:
+def _join(build: Build, mosaics: ImageNames, files: dict[str, list[str]], survey: Survey, base_url: str) -> None:
     """Put the pieces together and tell the manifest what is there and what is not."""
     pieces = {name: build.shard(name, _never) for name in mosaics.names}
     whole = {name: piece for name, piece in pieces.items() if (piece / "files.json").exists()}
@@ -140,7 +144,7 @@ def _join(build: Build, mosaics: ImageNames, files: list[str], survey: Any, base
         folder.mkdir()
         for name, piece in whole.items():
             (folder / name).mkdir()
-            for file in files:
+            for file in files[name]:
                 link(piece / file, folder / name / file)
     with build.write("files.parquet") as path:
         table.write_parquet(path, compression="zstd")

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.survey import Survey, look_for_images
+from skyloom.sky.image_files import look_for_images
+from skyloom.sky.survey import JointSurvey, Survey
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
 
@@ -20,6 +21,11 @@ KIND = "images"
 
 SurveyFacts = Annotated[Survey, BeforeValidator(lambda v: v if isinstance(v, Survey) else Survey.from_mapping(v))]
 """Type of the parameter ``survey`` of a step: the keys of ``conf/survey/<name>.yaml``."""
+
+JointFacts = Annotated[
+    JointSurvey, BeforeValidator(lambda v: v if isinstance(v, JointSurvey) else JointSurvey.from_mapping(v))
+]
+"""Type of the parameter ``survey`` of a step that works on several surveys of one sky: ``survey=roman_lsst``."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,7 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
         When the value is no path and stands for no artifact.
     """
     survey: Survey = parameters["survey"]
-    artifact = None
-    is_text = isinstance(value, str)
-    if isinstance(value, Artifact) or (is_text and (store.names.get(value) or not _looks_like_path(value))):
-        artifact = store.open(value, KIND)
-    elif isinstance(value, str | Path) and (Path(value) / "manifest.json").exists():
-        artifact = store.open(str(Path(value).absolute()), KIND)
+    artifact = artifact_of(value, store)
     found, left_out = look_for_images(artifact.path if artifact else value, survey)
     if left_out:
         print(
@@ -127,6 +128,22 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
         for f, digest, mask, mask_digest in zip(found, prints, masks, mask_prints, strict=True)
     )
     return ImageSet(images, artifact)
+
+
+def artifact_of(value: Any, store: Store) -> Artifact | None:
+    """The ``images`` artifact that a value stands for; None when it is a path, a glob or a list of these.
+
+    Raises
+    ------
+    StoreError
+        The value is no path and stands for no artifact.
+    """
+    is_text = isinstance(value, str)
+    if isinstance(value, Artifact) or (is_text and (store.names.get(value) or not _looks_like_path(value))):
+        return store.open(value, KIND)
+    if isinstance(value, str | Path) and (Path(value) / "manifest.json").exists():
+        return store.open(str(Path(value).absolute()), KIND)
+    return None
 
 
 def _looks_like_path(text: str) -> bool:

@@ -1,0 +1,52 @@
+"""A step that works differently for some surveys finds its function, and refuses options that it would not read."""
+
+import pytest
+
+import skyloom
+from skyloom.errors import ConfigError
+from skyloom.run.notebook import compose
+from skyloom.run.verbs import function_of
+
+
+@pytest.mark.parametrize(
+    ("step", "survey", "name"),
+    [
+        ("cutouts", "generic", "cutouts"),
+        ("cutouts", "lotss", "cutouts"),
+        ("cutouts", "roman", "tile_cutouts"),
+        ("cutouts", "hsc", "tile_cutouts"),
+        ("simulate", "lotss", "simulate"),
+        ("simulate", "roman_lsst", "simulate_roman_lsst"),
+        ("download", "roman", "download"),
+    ],
+)
+def test_the_function_of_a_step_and_survey(step, survey, name):
+    function = function_of("curate", compose("curate", [f"step={step}", f"survey={survey}"]))
+    assert function.__name__ == name
+
+
+def test_a_survey_that_a_step_does_not_know():
+    with pytest.raises(ConfigError, match="step=simulate does not know survey=hsc; choose survey=lotss or survey=rom"):
+        function_of("curate", compose("curate", ["step=simulate", "survey=hsc"]))
+
+
+@pytest.mark.parametrize(
+    ("survey", "options", "named"),
+    [
+        ("roman", {"strategy": "mask"}, "strategy"),
+        ("roman", {"sources.size": "r"}, "sources"),
+        ("lotss", {"match": "cutouts-1"}, "match"),
+        ("generic", {"border_px": 3}, "border_px"),
+    ],
+)
+def test_an_option_that_only_other_surveys_read_is_refused(survey, options, named, tmp_path):
+    with pytest.raises(ConfigError, match=f"^{named} has no meaning for step=cutouts with survey={survey}; leave it"):
+        skyloom.curate("cutouts", survey=survey, images="x", store=tmp_path, **options)
+
+
+def test_options_that_are_read_pass_and_so_do_interpolated_defaults(tmp_path):
+    plan = {"images": tmp_path, "store": tmp_path / "store", "dry_run": True}
+    with pytest.raises(skyloom.errors.InputError, match="no tile of survey 'roman' found"):
+        skyloom.curate("cutouts", survey="roman", border_px=0, window_px=64, **plan)
+    with pytest.raises(skyloom.errors.InputError, match="no image of survey 'generic' found"):
+        skyloom.curate("cutouts", strategy="sliding", window_px=64, overlap=0.2, **plan)
