@@ -1,6 +1,5 @@
 """Reads the pixels behind a cutout index, packed or as windows of images that may have moved, never have changed."""
 
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skyloom.datamodule.image_files import check_unchanged, find_image, root_folders, rows_of
 from skyloom.datamodule.packed_pixels import PackedPixels
 from skyloom.errors import InputError
 from skyloom.sky.image import Image, open_image
-from skyloom.store import Artifact, fingerprint
+from skyloom.store import Artifact
 
 OPEN_IMAGES = 64  # memory-mapped files kept open at once, far below the usual limit of 1,024
 
@@ -39,9 +39,13 @@ class CutoutIndex:
         self.artifact = artifact
         self.table = artifact.table("cutouts.parquet")
         self.cutout_id = self.table["cutout_id"].to_numpy()
-        roots = image_roots.split(os.pathsep) if isinstance(image_roots, str) else list(image_roots or [])
-        self._roots = [Path(root).expanduser() for root in roots]
+        self._roots = root_folders(image_roots)
         images = artifact.table("images.parquet")
+        if "band" in images.columns:
+            raise InputError(
+                f"cutouts {artifact.id} have several bands ({', '.join(artifact.notes['bands'])}); expected cutouts of "
+                "one image each, such as step=cutouts survey=lotss makes"
+            )
         self._images = {row["image"]: row for row in images.iter_rows(named=True)}
         numbers = {name: i for i, name in enumerate(self._images)}
         self._names = list(numbers)
@@ -97,16 +101,7 @@ class CutoutIndex:
         InputError
             When an id is not in the index.
         """
-        order = np.argsort(self.cutout_id, kind="stable")
-        at = np.searchsorted(self.cutout_id, cutout_ids, sorter=order)
-        rows = order[np.minimum(at, len(order) - 1)]
-        lost = np.asarray(cutout_ids)[self.cutout_id[rows] != cutout_ids]
-        if len(lost):
-            raise InputError(
-                f"{len(lost)} of {len(cutout_ids)} cutout ids (first: {lost[0]}) are not in cutouts "
-                f"{self.artifact.id}; the selection or features belong to other cutouts ('skyloom lineage ID' tells)"
-            )
-        return rows
+        return rows_of(self.artifact, self.cutout_id, cutout_ids)
 
     def check_images(self, rows: np.ndarray) -> None:
         """Look whether the images of rows are there, before long work begins; packed cutouts need none.
@@ -162,21 +157,7 @@ class CutoutIndex:
         InputError
             When it is nowhere to be found.
         """
-        entry = self._images[name]
-        if entry["artifact"]:
-            path = self.artifact.path.parents[1] / "images" / entry["artifact"] / entry["path"]
-        else:
-            path = Path(entry["path"])
-        if path.exists():
-            return path
-        for root in self._roots:
-            for start in range(1, len(path.parts)):
-                if (moved := root.joinpath(*path.parts[start:])).exists():
-                    return moved
-        raise InputError(
-            f"image {name} of cutouts {self.artifact.id} is no longer at {path}; "
-            "put it back, or name the folder it moved to: paths.images=FOLDER"
-        )
+        return find_image(self.artifact, self._images[name], self._roots)
 
     def _image(self, code: int) -> Image:
         if code in self._open:
@@ -184,11 +165,7 @@ class CutoutIndex:
             return self._open[code]
         name = self._names[code]
         path = self.image_path(name)
-        if fingerprint(path) != self._images[name]["fingerprint"]:
-            raise InputError(
-                f"{path} is not the file that cutouts {self.artifact.id} were indexed from (its content has changed); "
-                "put the old file back or run step=cutouts again"
-            )
+        check_unchanged(self.artifact, self._images[name], path)
         if len(self._open) >= OPEN_IMAGES:
             self._open.popitem(last=False)[1].close()
         self._open[code] = open_image(path)

@@ -87,7 +87,9 @@ class Image:
             return None
         return axes[0] * 3600.0, axes[1] * 3600.0
 
-    def read(self, row0: int, col0: int, height: int, width: int) -> NDArray[np.float32]:
+    def read(
+        self, row0: int, col0: int, height: int, width: int, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Read a window.
 
         Parameters
@@ -96,11 +98,13 @@ class Image:
             First row and column, from 0.
         height, width
             Size in pixels; the window must lie inside the image.
+        out
+            Native float32 array of shape (height, width), maybe a view, to write into; None makes a new one.
 
         Returns
         -------
         numpy.ndarray
-            New native C-contiguous float32 array of shape (height, width); blank pixels are NaN.
+            `out`, or a new native C-contiguous float32 array of shape (height, width); blank pixels are NaN.
 
         Raises
         ------
@@ -108,7 +112,7 @@ class Image:
             The window does not lie inside the image, or the image was closed.
         """
         pixels = self._checked(row0, col0, height, width)
-        out = np.empty((height, width), np.float32)
+        out = np.empty((height, width), np.float32) if out is None else out
         pixels.read(slice(row0, row0 + height), slice(col0, col0 + width), out)
         return out
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from skyloom.errors import ConfigError
 from skyloom.sky.overlap import keep_best, nonoverlapping, sky_pairs
 from skyloom.sky.sphere import angle_arcsec, unit_vectors
-from skyloom.step.indexes import carried_notes, read_tables, rows_by, write_tables
+from skyloom.step.indexes import carried_notes, read_tables, refuse_bands, rows_by, write_tables
 from skyloom.store import Artifact, Build, builds, of_kind
 
 DROPPED = {
@@ -64,6 +64,7 @@ def deduplicate(
     """
     if within is None and across is None:
         raise ConfigError("within and across are both null, so nothing would be done; set one of them")
+    refuse_bands(cutouts, "deduplicate")
     table, images = read_tables(cutouts)
     table = table.with_row_index("place")
     # All work is done in the order of the ids: the result cannot depend on the order of the rows.

@@ -36,6 +36,21 @@ def read_tables(cutouts: Artifact) -> tuple[pl.DataFrame, pl.DataFrame]:
     return table, images
 
 
+def refuse_bands(cutouts: Artifact, step: str) -> None:
+    """Refuse cutouts of surveys with bands, whose objects and pieces ``step`` would lose.
+
+    Raises
+    ------
+    InputError
+        The images of the cutouts have several bands.
+    """
+    if "pieces.parquet" in cutouts.manifest["files"]:
+        raise InputError(
+            f"step={step}: cutouts {cutouts.id} are of a survey with bands; expected cutouts of one image each. Index "
+            "all tiles in one step=cutouts instead (images=[FOLDER,FOLDER])"
+        )
+
+
 def write_tables(build: Build, **tables: pl.DataFrame) -> None:
     """Write each table as ``<name>.parquet``; ``cutouts`` becomes the main one."""
     for name, table in tables.items():
@@ -60,7 +75,7 @@ def window_scales(table: pl.DataFrame, images: pl.DataFrame) -> np.ndarray:
         float64 (N,); NaN where neither is known.
     """
     header = table.select("image").join(
-        images.select("image", pl.col("pixel_scale_arcsec").cast(pl.Float64)), on="image", how="left",
+        images.group_by("image").agg(pl.col("pixel_scale_arcsec").cast(pl.Float64).max()), on="image", how="left",
         maintain_order="left",
     )["pixel_scale_arcsec"].to_numpy()  # fmt: skip
     scale = np.array(header, dtype=np.float64)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.step.indexes import carried_notes, read_tables, write_tables
+from skyloom.step.indexes import carried_notes, read_tables, refuse_bands, write_tables
 from skyloom.store import Artifact, Build, Store, builds
 
 PLACE = ("image", "row0", "col0", "size_px")
@@ -43,6 +43,8 @@ def merge(build: Build, *, cutouts: tuple[Artifact, ...], allow_mixed_sizes: boo
     InputError
         Different units or window sizes, one image name for two different images, a damaged table.
     """
+    for artifact in cutouts:
+        refuse_bands(artifact, "merge")
     tables, listed = zip(*(read_tables(artifact) for artifact in cutouts), strict=True)
     ids = [artifact.id for artifact in cutouts]
     images = _join_images(ids, listed)
