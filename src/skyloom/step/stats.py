@@ -9,8 +9,9 @@ from pydantic import Field, PositiveInt
 
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.datamodule.reading import read_ahead, selected_rows
-from skyloom.errors import InputError
+from skyloom.errors import ConfigError, InputError
 from skyloom.progress import Bar, progress
+from skyloom.step.band_stats import has_bands, measure_bands
 from skyloom.store import Artifact, Build, builds, of_kind
 from skyloom.transform import Preprocess
 from skyloom.transform.moments import RELATIVE_ERROR, Moments
@@ -21,25 +22,34 @@ NUMBERS = ("count", "blank", "mean", "squares", "low", "high")
 @builds(
     "stats",
     version=1,
-    inputs={"cutouts": of_kind("cutouts"), "selection": of_kind("selection")},
-    free=("batch_size", "image_roots"),
+    inputs={
+        "cutouts": of_kind("cutouts"),
+        "selection": of_kind("selection"),
+        "integrity": of_kind("integrity"),
+    },
+    free=("batch_size", "workers", "image_roots"),
 )
 def stats(
     build: Build,
     *,
     cutouts: Artifact,
     selection: Artifact | None,
+    integrity: Artifact | None,
+    corrupt: Literal["skip", "keep"],
+    method: Literal["pooled", "mean_of_means"],
     preprocess: dict[str, Any] | None,
     percentiles: list[Annotated[float, Field(ge=0, le=100)]],
     on_error: Literal["stop", "skip"],
     shard_rows: PositiveInt,
     batch_size: PositiveInt,
+    workers: PositiveInt,
     image_roots: str | None,
 ) -> None:
     """Measure the pixels of cutouts.
 
-    Writes ``stats.json``: for raw pixels and, where ``preprocess`` is given, for each channel of scaled ones, the
-    numbers of :meth:`skyloom.transform.moments.Moments.summary`. Pieces of ``shard_rows`` cutouts survive a killed run.
+    Writes ``stats.json``: for raw pixels (by band, where a survey has bands) and, where ``preprocess`` is given, for
+    each channel of scaled ones, the numbers of :meth:`skyloom.transform.moments.Moments.summary`. Pieces of
+    ``shard_rows`` cutouts survive a killed run.
 
     Parameters
     ----------
@@ -49,6 +59,14 @@ def stats(
         Artifact of kind ``cutouts``; pixels that several cutouts share count several times, as in training.
     selection
         Artifact of kind ``selection`` to measure only its cutouts; None takes all.
+    integrity
+        Artifact of kind ``integrity`` of these cutouts, whose numbers are merged without reading a pixel; there are no
+        percentiles then. Only of cutouts with bands.
+    corrupt
+        ``skip`` leaves out what ``integrity`` calls corrupt; ``keep`` counts its finite pixels, too.
+    method
+        Of the notes ``mean`` and ``std``: ``pooled`` over all pixels, or ``mean_of_means`` and of the standard
+        deviations of the cutouts, as the predecessor did. Only of cutouts with bands.
     preprocess
         Options of :class:`skyloom.transform.Preprocess` to also measure what it makes of the pixels, before its
         ``mean`` and ``std``; None measures raw pixels only.
@@ -59,15 +77,27 @@ def stats(
     shard_rows
         Cutouts per resumable piece.
     batch_size
-        Cutouts per read; changes the result by rounding in float64 only.
+        Cutouts per read; changes the result by rounding in float64 only. Not used with bands.
+    workers
+        Processes that read cutouts with bands.
     image_roots
         Folders in which images that have moved are looked for.
 
     Raises
     ------
     InputError
-        An image cannot be read or has changed, or no pixel is left.
+        An image cannot be read or has changed, no pixel is left, or ``integrity`` is about other cutouts.
+    ConfigError
+        An option does not go with cutouts of this sort.
     """
+    if has_bands(cutouts):
+        if preprocess is not None:
+            raise ConfigError(f"preprocess={preprocess} is for cutouts without bands; leave it out of this step")
+        measure_bands(build, cutouts, selection, integrity, corrupt == "skip", method, percentiles, on_error,
+                      shard_rows, workers, image_roots)  # fmt: skip
+        return
+    if integrity is not None or method != "pooled":
+        raise ConfigError(f"integrity and method={method} go with bands, which cutouts {cutouts.id} do not have")
     prepare = None if preprocess is None else Preprocess.from_options(preprocess, "preprocess")
     index = CutoutIndex(cutouts, image_roots=image_roots)
     rows = selected_rows(index, selection)

@@ -59,7 +59,7 @@ class Moments:
         rest = float(exact.sum())  # what rounding left in the mean
         squares = float(np.dot(exact, exact)) - rest * rest / len(exact)
         mean += rest / len(exact)
-        number = np.bincount(_bin_of(values), minlength=BINS)
+        number = histogram(values)
         ends = float(values.min()), float(values.max())
         return cls(len(values), len(flat) - len(values), mean, max(squares, 0.0), *ends, number)
 
@@ -101,6 +101,24 @@ class Moments:
             "max": self.high,
             "percentiles": {f"{p:g}": self.percentile(p) for p in percentiles},
         }
+
+
+def histogram(pixels: np.ndarray) -> np.ndarray:
+    """Count the finite pixels of an array by bin.
+
+    Parameters
+    ----------
+    pixels
+        float32, any shape, C-contiguous.
+
+    Returns
+    -------
+    ndarray
+        int64 (262144,), in the order of the values.
+    """
+    flat = pixels.ravel()
+    good = np.isfinite(flat)
+    return np.bincount(_bin_of(flat if good.all() else flat[good]), minlength=BINS)
 
 
 def _bin_of(values: np.ndarray) -> np.ndarray:
