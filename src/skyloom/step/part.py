@@ -2,13 +2,16 @@
 
 import polars as pl
 
+from skyloom.datamodule.coco_dataset import IMAGES
 from skyloom.datamodule.labels import open_labels
 from skyloom.errors import InputError, unknown_choice
 from skyloom.store import Artifact, Build, builds, of_kind
 
 
 @builds(
-    "selection", version=1, inputs={"split": of_kind("split", "cutouts", "labels"), "selection": of_kind("selection")}
+    "selection",
+    version=1,
+    inputs={"split": of_kind("split", "cutouts", "labels", "dataset"), "selection": of_kind("selection")},
 )
 def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None) -> None:
     """Take one part of a split, or what a selection has in common with it.
@@ -21,9 +24,10 @@ def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None
     build
         Where to write.
     split
-        Artifact of kind ``split``, or labels that came with official parts (kinds ``cutouts`` and ``labels``).
+        Artifact of kind ``split`` or ``dataset``, or labels that came with official parts (kinds ``cutouts`` and
+        ``labels``).
     part
-        Name of the part, such as ``train``.
+        Name of the part, such as ``train``, or of a subset of a data set.
     selection
         Artifact of kind ``selection``, of which the cutouts in the part are taken; None takes all of the part.
 
@@ -32,9 +36,10 @@ def part(build: Build, *, split: Artifact, part: str, selection: Artifact | None
     ConfigError
         No such part.
     InputError
-        The selection has cutouts that the split does not know, or none in the part; or the cutouts have no labels.
+        The selection has cutouts that the split does not know, or none in the part; the cutouts have no labels, or the
+        data set no cutouts.
     """
-    rows, every, cutouts = _official(split) if split.kind != "split" else _drawn(split)
+    rows, every, cutouts = {"split": _drawn, "dataset": _assembled}.get(split.kind, _official)(split)
     if part not in (parts := rows["split"].drop_nulls().unique().sort().to_list()):
         raise unknown_choice("part", part, parts)
     inside = rows.filter(pl.col("split") == part).select("cutout_id")
@@ -75,3 +80,13 @@ def _official(labelled: Artifact) -> tuple[pl.DataFrame, pl.DataFrame, Artifact]
         {"cutout_id": labels.cutout_id, "split": labels.split.tolist()}, schema_overrides={"split": pl.String}
     )
     return rows, rows.select("cutout_id"), labels.cutouts
+
+
+def _assembled(dataset: Artifact) -> tuple[pl.DataFrame, pl.DataFrame, Artifact]:
+    """The same of a data set; its subsets are parts as well."""
+    if "cutouts" not in dataset.inputs:
+        raise InputError(f"dataset {dataset.id} came from a file and has no cutouts, so there is nothing to select")
+    images = dataset.table(IMAGES)
+    subsets = [images.filter(name).select("cutout_id", split=pl.lit(name)) for name in dataset.notes.get("subsets", {})]
+    rows = pl.concat([images.select("cutout_id", "split"), *subsets])
+    return rows, images.select("cutout_id"), dataset.inputs["cutouts"]

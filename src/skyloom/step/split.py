@@ -80,7 +80,7 @@ def split(
     has_sky = np.isfinite(ra) & np.isfinite(dec)
     placed, lost = np.flatnonzero(has_sky), np.flatnonzero(~has_sky)
     if len(placed):
-        cell[placed], part[placed] = _by_sky(table[placed], images, level, edges, seed)
+        cell[placed], part[placed] = parts_by_sky(table[placed], images, level, edges, seed)
     if len(lost):
         part[lost] = _by_image(table[lost], edges, seed, without_sky)
     kept = part >= 0
@@ -122,14 +122,19 @@ def part_of(cell: np.ndarray, level: int, edges: np.ndarray, seed: int) -> np.nd
     ndarray
         int64 (N,), 0 to P - 1.
     """
-    state = np.full(len(cell), seed % 2**64, dtype=np.uint64)
-    for value in (np.full(len(cell), level), np.asarray(cell, dtype=np.int64)):
-        state = _mix(state ^ value.astype(np.uint64))
-    share = (state >> np.uint64(11)).astype(np.float64) / 2**53
+    share = (hash_of(cell, level, seed) >> np.uint64(11)).astype(np.float64) / 2**53
     return np.minimum(np.searchsorted(edges, share, side="right"), len(edges) - 1)
 
 
-def _by_sky(
+def hash_of(number: np.ndarray, level: int, seed: int) -> np.ndarray:
+    """Hash of seed, level and each number by the finaliser of splitmix64: uint64 (N,) of integers (N,)."""
+    state = np.full(len(number), seed % 2**64, dtype=np.uint64)
+    for value in (np.full(len(number), level), np.asarray(number, dtype=np.int64)):
+        state = _mix(state ^ value.astype(np.uint64))
+    return state
+
+
+def parts_by_sky(
     table: pl.DataFrame, images: pl.DataFrame, level: int, edges: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cell and part of each cutout; part -1 where the footprint may touch a cell of another part.
