@@ -14,6 +14,8 @@ QUICK = {
     "train": ["--image-px", "32", "--batch", "4", "--steps", "2", "--repeats", "1"],
     "integrity": ["--size", "256", "--images", "2", "--window", "64", "--repeats", "1"],
     "match": ["--points", "2000", "--many", "20000"],
+    "annotate": ["--objects", "100", "--plain-objects", "10", "--repeats", "1"],
+    "datamodule": ["--roman-px", "64", "--lsst-px", "32", "--objects", "3", "--repeats", "1"],
     "pack": ["--size", "300", "--images", "1", "--window", "64", "--batch", "4", "--repeats", "2"],
 }
 

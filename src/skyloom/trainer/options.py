@@ -150,7 +150,7 @@ class TrainerOptions(BaseModel):
 class DataOptions(dict[str, Any]):
     """Options of a datamodule: its ``name`` and the arguments of its class."""
 
-    FREE = ("workers",)  # the order of the batches does not depend on it
+    FREE = ("workers", "cache_maps")  # the batches do not depend on them
 
     @property
     def arguments(self) -> dict[str, Any]:

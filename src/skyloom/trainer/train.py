@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, NonNegativeInt
 from safetensors.torch import save_file
 
 from skyloom.backbone.spec import WEIGHTS_FILE, BackboneSpec, Weights, open_weights
+from skyloom.datamodule.joint_inputs import auto_inputs
 from skyloom.datamodule.labels import open_labels
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.store import Artifact, Build, Store, builds, of_kind
@@ -32,10 +33,11 @@ class Data(dict[str, Artifact | None]):
 
 
 def open_data(value: Any, parameters: Mapping[str, Any], store: Store) -> Data:
-    """Resolver of the input ``data``: opens one artifact per role; null stays null."""
+    """Resolver of the input ``data``: opens one artifact per role; null stays null, ``auto`` is looked up."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"data={value!r}: expected artifacts by role, as {{cutouts: ID, selection: null}}")
-    return Data({role: None if item is None else store.open(item) for role, item in value.items()})
+    found = auto_inputs(value, store)
+    return Data({role: None if item is None else store.open(item) for role, item in found.items()})
 
 
 @builds(
