@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import polars as pl
 
 from skyloom.errors import InputError
 
@@ -63,3 +64,40 @@ def bootstrap_interval(scores: Sequence[Score], weights: np.ndarray) -> tuple[fl
         return float("nan"), float("nan")
     low, high = np.percentile(found, INTERVAL)
     return float(low), float(high)
+
+
+def bootstrap_sums(group: np.ndarray, values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Sums of counts over test sets drawn with replacement, whole groups at a time.
+
+    The same test sets in distribution as those of :func:`bootstrap_weights`, for scores that are ratios of sums. Groups
+    that add the same are drawn together, so that time and memory grow with the different ones, not with the items.
+
+    Parameters
+    ----------
+    group
+        (N,), of each item.
+    values
+        int64 (N, C): what each item adds.
+    samples
+        How many test sets.
+    rng
+        The stream.
+
+    Returns
+    -------
+    ndarray
+        int64 (samples, C).
+
+    Raises
+    ------
+    InputError
+        There is no item.
+    """
+    if len(group) == 0:
+        raise InputError("a bootstrap needs at least one test item")
+    numbers, of_item = np.unique(group, return_inverse=True)
+    adds = np.zeros((len(numbers), values.shape[1]), dtype=np.int64)
+    np.add.at(adds, of_item, values)
+    counted = pl.DataFrame(adds).group_by(pl.all()).agg(pl.len().alias("times")).sort(pl.all())
+    different, times = counted.drop("times").to_numpy(), counted["times"].to_numpy()
+    return rng.multinomial(len(numbers), times / len(numbers), size=samples) @ different

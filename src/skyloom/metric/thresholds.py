@@ -1,21 +1,22 @@
 """Which score and NMS threshold of a sweep to take: by metrics, under constraints, and how stable the choice is."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
 from skyloom.errors import ConfigError, InputError, unknown_choice
 
-STRATEGIES = ("minimax", "mean_rank", "mean_value")
+Strategy = Literal["minimax", "mean_rank", "mean_value"]
+STRATEGIES = get_args(Strategy)
 
 
 def rank_thresholds(
     sweep: pl.DataFrame,
     metrics: Sequence[str],
     *,
-    strategy: Literal["minimax", "mean_rank", "mean_value"] = "mean_rank",
+    strategy: Strategy = "mean_rank",
     constraints: Mapping[str, float] | None = None,
     lower_is_better: Sequence[str] = (),
     keys: tuple[str, str] = ("score", "nms"),

@@ -18,6 +18,7 @@ def write_report(
     sections: list[Section],
     numbers: dict[str, Any],
     inputs: Mapping[str, Artifact | None],
+    words: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``report.html``, ``numbers.json`` and the pictures of all sections.
 
@@ -31,11 +32,16 @@ def write_report(
         Plain values, ready for JSON.
     inputs
         By parameter the artifacts that were given; the lineage table starts from them.
+    words
+        How inputs and parameters stand on the command line, where that is not plain: inputs that may be files, and
+        mappings with free keys. None: inputs are artifacts, and mappings are written key by key.
     """
     request = build.request
     given = {name: artifact for name, artifact in inputs.items() if artifact is not None}
-    words = [f"{name}={artifact.id}" for name, artifact in given.items()]
-    words += [f"{key}={_word(value)}" for key, value in _options(request.parameters)]
+    special = {name: artifact.id for name, artifact in given.items()} if words is None else words
+    plain = {name: value for name, value in request.parameters.items() if name not in special}
+    line = [f"{name}={word}" for name, word in special.items()]
+    line += [f"{key}={_word(value)}" for key, value in _options(plain)]
     own = ancestor(request.kind, request.id, request.step, request.parameters, {})
     made_by = code()
     commit = f", commit {made_by['git_commit']}" if made_by["git_commit"] else ""
@@ -47,7 +53,7 @@ def write_report(
         facts=facts,
         sections=sections,
         lineage=[own, *lineage_of(list(given.values()))],
-        command=f"python analyze.py report={request.step} {' '.join(words)}",
+        command=f"python analyze.py report={request.step} {' '.join(line)}",
         code=f"Made by skyloom {made_by['version']}{commit}{' with local changes' if made_by['git_dirty'] else ''}.",
     )
     for plot in (plot for section in sections for plot in section.plots):

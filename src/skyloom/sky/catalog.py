@@ -72,7 +72,7 @@ def read_catalog(
     size: str | None = None,
     size_unit: str | None = None,
 ) -> Catalog:
-    """Read the positions of a catalogue.
+    """Read the positions of a catalogue; see :func:`catalog_of`.
 
     Parameters
     ----------
@@ -96,16 +96,29 @@ def read_catalog(
     ConfigError
         Only one of `ra` and `dec` is given, or the size has no unit.
     """
+    return catalog_of(open_table(path), ra=ra, dec=dec, id=id, size=size, size_unit=size_unit)
+
+
+def catalog_of(
+    table: Table,
+    *,
+    ra: str | None = None,
+    dec: str | None = None,
+    id: str | None = None,
+    size: str | None = None,
+    size_unit: str | None = None,
+    option: str = "sources",
+) -> Catalog:
+    """The same of an open table; ``option`` is what messages call the options of its columns by."""
     if (ra is None) != (dec is None):
-        raise ConfigError(f"sources.ra={ra}, sources.dec={dec}: give both columns, or neither to have them found.")
-    table = open_table(path)
+        raise ConfigError(f"{option}.ra={ra}, {option}.dec={dec}: give both columns, or neither to have them found.")
     if ra is None or dec is None:
-        ra, dec = _guess_position(table)
-    ra, dec = _column(table, "sources.ra", ra), _column(table, "sources.dec", dec)
+        ra, dec = _guess_position(table, option)
+    ra, dec = column_of(table, f"{option}.ra", ra), column_of(table, f"{option}.dec", dec)
     ra_deg, dec_deg = (_angle(table, name) for name in (ra, dec))
     bad = ~(np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90))
     ra_deg, dec_deg = np.where(bad, np.nan, ra_deg), np.where(bad, np.nan, dec_deg)
-    id = _guess(table, NAMES) if id is None else _column(table, "sources.id", id)
+    id = guess_column(table, NAMES) if id is None else column_of(table, f"{option}.id", id)
     if id is None:
         source_id = pl.Series("source_id", np.arange(len(ra_deg))).cast(pl.String)
     else:
@@ -113,12 +126,13 @@ def read_catalog(
     columns = {"ra": ra, "dec": dec, "id": id, "size": None}
     if size is None:
         return Catalog(source_id, ra_deg, dec_deg, None, False, columns)
-    columns["size"] = size = _column(table, "sources.size", size)
-    values, unit = _numbers(table, size)
+    columns["size"] = size = column_of(table, f"{option}.size", size)
+    values, unit = numbers_of(table, size)
     unit = size_unit or unit
     if unit is None:
         raise ConfigError(
-            f"{path}: column '{size}' has no unit; say which with sources.size_unit, one of {', '.join(SIZE_UNITS)}."
+            f"{table.path}: column '{size}' has no unit; say which with {option}.size_unit, one of "
+            f"{', '.join(SIZE_UNITS)}."
         )
     in_px = unit.lower() in ("px", "pix", "pixel", "pixels")
     return Catalog(source_id, ra_deg, dec_deg, values if in_px else _convert(table, size, values, unit, u.arcsec),
@@ -126,12 +140,15 @@ def read_catalog(
 
 
 def _angle(table: Table, name: str) -> NDArray[np.float64]:
-    values, unit = _numbers(table, name)
+    values, unit = numbers_of(table, name)
     return values if unit is None else _convert(table, name, values, unit, u.deg)
 
 
-def _numbers(table: Table, name: str) -> tuple[NDArray[np.float64], str | None]:
+def numbers_of(table: Table, name: str) -> tuple[NDArray[np.float64], str | None]:
+    """A column of numbers and its unit; NaN where masked. InputError for anything else."""
     values, unit = table.column(name)
+    if not len(values):
+        return np.empty(0), unit  # an empty text file does not say that its columns are numbers
     if values.dtype.kind not in "iuf":
         first = f" such as '{values[0]}'" if len(values) else ""
         raise InputError(
@@ -150,7 +167,7 @@ def _convert(table: Table, name: str, values: NDArray[np.float64], unit: str, to
         raise InputError(f"{table.path}: column '{name}' has the unit '{unit}', expected an angle.") from None
 
 
-def _column(table: Table, option: str, name: str) -> str:
+def column_of(table: Table, option: str, name: str) -> str:
     """The column's own spelling; exact, or else whatever the case."""
     if name in table.names:
         return name
@@ -159,23 +176,25 @@ def _column(table: Table, option: str, name: str) -> str:
             return other
     near = get_close_matches(name, table.names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise InputError(f"{table.path}: {option}={name} is not a column; it has {_listed(table)}.{hint}")
+    raise InputError(f"{table.path}: {option}={name} is not a column; it has {listed(table)}.{hint}")
 
 
-def _guess_position(table: Table) -> tuple[str, str]:
+def _guess_position(table: Table, option: str) -> tuple[str, str]:
     for ra, dec in POSITIONS:
-        if (first := _guess(table, (ra,))) and (second := _guess(table, (dec,))):
+        if (first := guess_column(table, (ra,))) and (second := guess_column(table, (dec,))):
             return first, second
     raise InputError(
-        f"{table.path}: no columns of a position found; give sources.ra=… and sources.dec=…, two of {_listed(table)}."
+        f"{table.path}: no columns of a position found; give {option}.ra=… and {option}.dec=…, two of {listed(table)}."
     )
 
 
-def _guess(table: Table, wanted: tuple[str, ...]) -> str | None:
+def guess_column(table: Table, wanted: tuple[str, ...]) -> str | None:
+    """The first of the wanted columns that the table has, whatever the case; None without any."""
     lower = {name.lower(): name for name in reversed(table.names)}
     return next((lower[name] for name in wanted if name in lower), None)
 
 
-def _listed(table: Table) -> str:
+def listed(table: Table) -> str:
+    """Names of the columns for a message, at most 60."""
     shown = ", ".join(table.names[:60])
     return shown if len(table.names) <= 60 else f"{shown} and {len(table.names) - 60} more"
