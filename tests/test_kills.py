@@ -11,7 +11,9 @@ import sys
 import pytest
 
 from make.http import FileServer
+from make.joint_files import write_joint
 from make.killed import build, server
+from make.simulated import FEW, joint_facts
 from make.survey import sky, write_image
 from skyloom.run.links import read_links
 from skyloom.run.verbs import arguments_of, function_of
@@ -24,6 +26,8 @@ IMAGE = {"backbone": "resnet18", "backbone.model": "test_resnet", "backbone.imag
 LEVELS = [{"clusters": 12, "sample_size": 4, "resamples": 2}, {"clusters": 3, "sample_size": 2, "resamples": 2}]
 SERVED = ["P000+23", "P000+31", "P000+36"]
 SERVER, SOURCES = "http://server", "sources"  # stand for what is only known when the test runs
+SKY = "sky"  # stands for a tiny Roman and LSST survey of two tiles
+ROUND = {f"survey.{name}.bands": joint_facts(FEW)[name]["bands"] for name in ("roman", "lsst")}  # drawn fast
 HEADS = {"task.projection_dim": 8, "task.hidden_dim": 16, "task.prediction_hidden_dim": 16}
 
 LINKS = {
@@ -52,6 +56,18 @@ LINKS = {
               "trainer.max_epochs": 4, "datamodule.batch_size": 20, **HEADS, **IMAGE},
     "report": {"analyze": "selection", "selection": {"from": "subsample"}, "model": {"from": "train"},
                "thumbnails": 6, "dpi": 50},
+    "simulate_joint": {"curate": "simulate", "survey": "roman_lsst", "tile_px": 200, "overlap_px": 8, "patch_px": 37,
+                       "patch_border_px": 12, "faintest_mag": 25.0, "crowding": 4.0, "stars_per_arcmin2": 100.0,
+                       **ROUND},
+    "roman": {"curate": "cutouts", "survey": "roman", "images": SKY, "window_px": 64, "border_px": 4},
+    "lsst": {"curate": "cutouts", "survey": "lsst", "images": SKY, "match": {"from": "roman"}},
+    "integrity": {"curate": "integrity", "cutouts": {"from": "lsst"}, "shard_rows": 4, "threads": 1},
+    "annotate": {"curate": "annotate", "survey": "lsst", "cutouts": {"from": "lsst"}},
+    "annotate_segments": {"curate": "annotate", "survey": "roman", "cutouts": {"from": "roman"},
+                          "source": "segmentation"},
+    "assemble": {"curate": "assemble", "annotations": {"from": "annotate"}, "match": {"from": "roman"},
+                 "integrity": [{"from": "integrity"}], "by": "cutout"},
+    "stats_bands": {"curate": "stats", "cutouts": {"from": "lsst"}, "integrity": {"from": "integrity"}},
 }  # fmt: skip
 
 # Modules that are only imported when a step runs; the server imports them, so that moments fall into work.
@@ -73,7 +89,7 @@ class Chain:
     """The links in one store; each is built whole when it is first needed."""
 
     def __init__(self, folder, url):
-        self.url = url
+        self.url, self.sky = url, folder / SKY
         self.links = {link.name: link for link in read_links(LINKS)}
         self.common = {"paths.store": str(folder / "store"), "paths.runs": str(folder / "runs"), "seed": 0}
         self.store = Store(folder / "store")
@@ -89,6 +105,8 @@ class Chain:
         arguments = arguments_of(function, config)
         if arguments.get("base_url") == SERVER:
             arguments["base_url"] = self.url
+        if arguments.get("images") == SKY:
+            arguments["images"] = str(self.sky)
         if arguments.get("catalog") == SOURCES:
             arguments["catalog"] = str(self.made("simulate")[0].file("sources.parquet"))
         return function, arguments
@@ -118,6 +136,7 @@ def chain(tmp_path_factory):
     for number, name in enumerate(SERVED):
         write_image(folder / "served" / name / "mosaic-blanked.fits", sky(150, 150, seed=number))
     with FileServer(folder / "served", drop_after=30_000, block=5_000, pause_s=0.001) as server:  # each body breaks off
+        write_joint(folder / SKY, tiles=2)
         yield Chain(folder, server.url)
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
