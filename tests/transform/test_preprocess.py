@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.transform import Preprocess, RadioAugment
+from skyloom.transform.detection_augment import DetectionAugment
 from skyloom.transform.stretch import CLIPS, STRETCHES, Stretch
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,20 @@ def sky(batch: int = 3, side: int = 32, seed: int = 0) -> torch.Tensor:
     return images
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf/transform").glob("*.yaml")), ids=lambda p: p.stem)
+FILES = sorted(path for path in (ROOT / "conf/transform").glob("*.yaml") if path.stem != "detection")
+
+
+def test_the_file_of_detectors_builds_both_parts() -> None:
+    """It keeps pixels and size as they are; its changes move boxes along, so they are another class."""
+    path = ROOT / "conf/transform/detection.yaml"
+    config = OmegaConf.create({"backbone": {"in_chans": 1}, "transform": OmegaConf.load(path)})
+    options = OmegaConf.to_container(config.transform, resolve=True)
+    images = sky(2)
+    assert torch.equal(Preprocess.from_options(options["preprocess"]).scale(images), images)
+    DetectionAugment(["Y106", "J129", "H158"], **options["augment"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_conf_file_builds_both_parts(path: Path) -> None:
     config = OmegaConf.create(
         {"backbone": OmegaConf.load(ROOT / "conf/backbone/resnet18.yaml"), "transform": _merged(path)}
