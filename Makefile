@@ -50,7 +50,7 @@ lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra dev --extra analysis --extra mlflow --extra optuna -o requirements.lock
+	  --no-emit-find-links --no-header --extra dev --extra analysis --extra mlflow --extra optuna --extra slurm --extra detection -o requirements.lock
 
 clean:
 	rm -rf $(VENV) demo site .pytest_cache .mypy_cache .ruff_cache
