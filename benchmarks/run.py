@@ -16,6 +16,8 @@ QUICK = {
     "match": ["--points", "2000", "--many", "20000"],
     "annotate": ["--objects", "100", "--plain-objects", "10", "--repeats", "1"],
     "datamodule": ["--roman-px", "64", "--lsst-px", "32", "--objects", "3", "--repeats", "1"],
+    "detectors": ["--image-px", "64", "--batch", "1", "--objects", "3", "--steps", "1", "--repeats", "1"],
+    "coco": ["--images", "2", "--objects", "10", "--masks", "30"],
     "pack": ["--size", "300", "--images", "1", "--window", "64", "--batch", "4", "--repeats", "2"],
 }
 

@@ -20,10 +20,18 @@ class KillAt(Callback):
             raise Kill
 
 
-def kill_at(monkeypatch, epoch, batch):
+class KillInValidation(KillAt):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        pass
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def kill_at(monkeypatch, epoch, batch, kind=KillAt):
     """Let fits end after a batch; returns what ``fitting.progress_callbacks`` was, to put back."""
     usual = fitting.progress_callbacks
-    monkeypatch.setattr(fitting, "progress_callbacks", lambda loggers: [*usual(loggers), KillAt(epoch, batch)])
+    monkeypatch.setattr(fitting, "progress_callbacks", lambda loggers: [*usual(loggers), kind(epoch, batch)])
     return usual
 
 

@@ -35,6 +35,8 @@ class Backbone(nn.Module):
         Length D of a feature vector.
     feature_info : list of dict
         ``channels`` and ``stride`` (input pixels per map pixel) of each map of ``forward_maps``, fine to coarse.
+    multiple_px : int
+        Number of which the sides of images must be multiples.
     weights : LoadReport or None
         What was taken from a weight file; None for random and for timm weights.
     """
@@ -49,7 +51,7 @@ class Backbone(nn.Module):
         self._indices = _map_indices([int(info["reduction"]) for info in self.model.feature_info])
         chosen = [self.model.feature_info[i] for i in self._indices]
         self.feature_info = [{"channels": int(c["num_chs"]), "stride": int(c["reduction"])} for c in chosen]
-        self._multiple_px, self._only_px = _size_rule(self.model, image_size_px)
+        self.multiple_px, self._only_px = _size_rule(self.model, image_size_px)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to pooled features (B, D): mean over the image, or the class token of DINOv2."""
@@ -92,9 +94,9 @@ class Backbone(nn.Module):
                 f"{self.name} was built for {self._only_px} px images, found {height} x {width} px; "
                 "set backbone.image_size_px to the size of the images"
             )
-        if height % self._multiple_px or width % self._multiple_px:
+        if height % self.multiple_px or width % self.multiple_px:
             raise InputError(
-                f"{self.name} needs image sides that are multiples of {self._multiple_px} px, found "
+                f"{self.name} needs image sides that are multiples of {self.multiple_px} px, found "
                 f"{height} x {width} px; set backbone.image_size_px to such a number"
             )
 
@@ -156,9 +158,9 @@ def build_backbone(
         torch.default_generator.manual_seed(seed)
         network = _create_pretrained(model, options) if weights == "timm" else timm.create_model(model, **options)
     backbone = Backbone(network, name=model, in_chans=in_chans, image_size_px=image_size_px)
-    if image_size_px is not None and image_size_px % backbone._multiple_px:
+    if image_size_px is not None and image_size_px % backbone.multiple_px:
         raise ConfigError(
-            f"backbone.image_size_px={image_size_px}: {model} needs a multiple of {backbone._multiple_px} px"
+            f"backbone.image_size_px={image_size_px}: {model} needs a multiple of {backbone.multiple_px} px"
         )
     if weights is not None and weights != "timm":
         backbone.weights = load_weights(network, weights, name=model, allow_missing=allow_missing)

@@ -15,6 +15,7 @@ from skyloom.errors import InputError
 log = logging.getLogger(__name__)
 
 PREFIX = "backbone."  # of the network inside a Lightning checkpoint, here and in solo-learn
+DETECTOR = "detector."  # before it inside the model of a detector
 WRAPPER = "model."  # of timm's network inside our Backbone
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "last.ckpt", "checkpoints/last.ckpt")
 
@@ -56,6 +57,8 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise InputError(
                 f"{file}: not a whole safetensors file ({_line(error)}); fetch or write it again"
             ) from error
+        if any(key.startswith(DETECTOR) for key in tensors):
+            facts.pop("model", None)  # names the detector, not its backbone
         return _strip(file, tensors), facts
     return _strip(file, _read_pickle(file)), {}
 
@@ -80,6 +83,8 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
 
 def _strip(file: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Keep the backbone of a whole model, and drop the prefixes before timm's names."""
+    if any(key.startswith(DETECTOR + PREFIX) for key in tensors):
+        tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
     inside = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     if inside and len(inside) < len(tensors):
         log.info("%s: %d tensors outside '%s' were left alone", file, len(tensors) - len(inside), PREFIX)

@@ -106,7 +106,7 @@ def load_weights(
 
     first = _layers(config, "first_conv")
     adapted = _sum_channels(tensors, expected, first)
-    _keep_grid(network, tensors)
+    keep_grid(network, tensors)
     expected = network.state_dict()
     usable = {key: value for key, value in tensors.items() if key in expected and value.shape == expected[key].shape}
     if not usable:
@@ -148,7 +148,7 @@ def _sum_channels(tensors: dict[str, Tensor], expected: Mapping[str, Tensor], fi
     return summed
 
 
-def _keep_grid(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def keep_grid(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give a transformer the grid of positions that a file was made with, if it can adapt to its images itself."""
     inner: Any = network
     value, mine = tensors.get("pos_embed"), getattr(network, "pos_embed", None)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from skyloom.detector.candidates import Candidates
 
 Target = Mapping[str, Tensor]
-"""Of one image with n objects: ``boxes`` float32 (n, 4) XYXY px, ``labels`` int64 (n,) from 0, ``masks`` bool (n, H, W),
-``centroids`` float32 (n, 2) px; other keys are not read."""
+"""Of one image with n objects: ``boxes`` float32 (n, 4) XYXY px, ``labels`` int64 (n,) from 0, ``masks`` bool
+(n, H, W), ``centroids`` float32 (n, 2) px; other keys are not read."""
 
 
 class Detector(nn.Module):
@@ -52,7 +52,7 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def raw(self, images: Sequence[Tensor] | Tensor) -> list[Candidates]:
-        """Return the candidates of each image, without gradient, before thresholds but for the detector's lowest score."""
+        """Return the candidates of each image, without gradient, before thresholds but the detector's lowest score."""
         raise NotImplementedError
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:

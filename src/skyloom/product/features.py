@@ -26,6 +26,7 @@ DROPPED = {"cutout_id": pl.Int64, "image": pl.String, "error": pl.String}
     version=1,
     inputs={"cutouts": of_kind("cutouts"), "selection": of_kind("selection"), "weights": open_weights},
     free=("shard_rows", "batch_size", "device", "devices", "image_roots"),
+    pieces=True,
 )
 def features(
     build: Build,

@@ -13,12 +13,13 @@ Choice = str | Literal[False] | None
 
 # Columns in common use, most wanted first; compared whatever the case. Fluxes are not guessed: their units differ.
 USUAL: dict[str, tuple[str, ...]] = {
-    "mag": ("mag", "magnitude", "mag_auto", "mag_i", "i_mag", "i_psfmag", "mag_i_cmodel", "mag_true_i", "mag_h158"),
-    "snr": ("snr", "s_n", "signal_to_noise", "peak_snr", "snr_i", "snr_i_cmodel"),
+    "mag": ("mag", "magnitude", "mag_auto", "mag_i", "i_mag", "i_psfmag", "mag_i_cmodel", "mag_true_i", "mag_h158",
+            "mag_psf_i", "mag_mask_i", "mag_psf_h158", "mag_mask_h158"),
+    "snr": ("snr", "s_n", "signal_to_noise", "peak_snr", "snr_i", "snr_i_cmodel", "snr_h158"),
     "size": ("size", "size_arcsec", "fwhm_arcsec", "fwhm", "half_light_radius", "size_true"),
     "flux": (),
-    "class": ("class", "category_id", "truth_type", "extendedness", "refextendedness", "pred_class"),
-}
+    "class": ("class_name", "class", "category_id", "truth_type", "extendedness", "refextendedness", "pred_class"),
+}  # fmt: skip
 # What numbers mean under names that surveys use.
 ENCODINGS: dict[str, dict[str, list[Any]]] = {
     "category_id": {"galaxy": [0], "star": [1]},

@@ -146,7 +146,8 @@ def mask_numbers(matched: Matched) -> tuple[dict[str, Any], pl.DataFrame | None]
     left, right = matched.matches
     table = pl.DataFrame({"truth": left, "detected": right}).join(one, left_on="truth", right_on="index")
     table = table.join(other, left_on=["detected", "cutout_id"], right_on=["index", "cutout_id"], suffix="_detected")
-    table = table.sort("truth", "cutout_id")
+    same = [pl.col(side) == pl.col(f"{side}_detected") for side in ("height_px", "width_px")]
+    table = table.filter(*same).sort("truth", "cutout_id")  # masks on two grids cannot be compared pixel by pixel
     table = table.with_columns(
         iou=mask_ious(table["rle"].to_list(), table["rle_detected"].to_list(),
                       table.select("height_px", "width_px").to_numpy())

@@ -29,6 +29,7 @@ def unused_options(values: Mapping[str, Any]) -> tuple[str, ...]:
     version=1,
     inputs={"cutouts": of_kind("cutouts")},
     free=("workers", "image_roots"),
+    pieces=True,
     unused=unused_options,
 )
 def annotate(

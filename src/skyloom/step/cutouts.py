@@ -31,6 +31,7 @@ POSITIONS = "positions.npy"
     inputs={"images": open_images, "catalog": open_catalog},
     free=("threads", "workers"),
     unused=unused_options,
+    pieces=True,
 )
 def cutouts(
     build: Build,

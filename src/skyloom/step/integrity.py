@@ -27,6 +27,7 @@ COLUMNS = (
     version=1,
     inputs={"cutouts": of_kind("cutouts")},
     free=("shard_rows", "threads", "workers", "image_roots"),
+    pieces=True,
 )
 def integrity(
     build: Build,

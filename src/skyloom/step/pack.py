@@ -36,6 +36,7 @@ class _Piece:
     version=1,
     inputs={"cutouts": of_kind("cutouts"), "selection": of_kind("selection")},
     free=("workers", "image_roots"),
+    pieces=True,
 )
 def pack(
     build: Build,

@@ -24,7 +24,7 @@ from skyloom.store import Build, builds
 SKY = "sky.parquet"
 
 
-@builds("images", version=1, free=("workers",))
+@builds("images", version=1, free=("workers",), pieces=True)
 def simulate_roman_lsst(
     build: Build,
     *,

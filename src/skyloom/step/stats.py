@@ -28,6 +28,7 @@ NUMBERS = ("count", "blank", "mean", "squares", "low", "high")
         "integrity": of_kind("integrity"),
     },
     free=("batch_size", "workers", "image_roots"),
+    pieces=True,
 )
 def stats(
     build: Build,

@@ -41,6 +41,7 @@ def unused_options(values: Mapping[str, Any]) -> tuple[str, ...]:
     version=1,
     inputs={"images": open_tiles, "match": open_match},
     free=("workers",),
+    pieces=True,
     unused=unused_options,
 )
 def tile_cutouts(

@@ -161,7 +161,7 @@ def _check_crops(backbone: Any, augment: Any, local_crops: int) -> None:
         return
     if hasattr(backbone, "accept_any_size"):
         backbone.accept_any_size()
-    patch_px, size_px = getattr(backbone, "_multiple_px", 1), getattr(augment, "local_size_px", 0)
+    patch_px, size_px = getattr(backbone, "multiple_px", 1), getattr(augment, "local_size_px", 0)
     if size_px % patch_px:
         raise ConfigError(
             f"transform.augment.local_size_px={size_px}: {backbone.name} needs a multiple of {patch_px} px, "

@@ -1,0 +1,162 @@
+"""Fluxes and magnitudes of detections in every band: in their masks, and of a point source at their place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from skyloom.errors import ConfigError, unknown_choice
+from skyloom.product.detection_source import Source
+from skyloom.sky.bands import Band
+from skyloom.sky.placed_mask import PlacedMask
+from skyloom.sky.psf_stamps import PsfStamps
+from skyloom.sky.source_photometry import ab_mag, mask_flux, njy, noise_of, psf_flux
+
+WAVELENGTH_KEY = "wavelength_nm"
+NO_WAVELENGTH_NM = 1.0  # for PSF models that read none
+
+
+@dataclass(frozen=True)
+class PhotometryOptions:
+    """How fluxes are measured.
+
+    Attributes
+    ----------
+    overlap
+        ``split`` or ``double``, see :func:`skyloom.sky.source_photometry.mask_flux`.
+    psf_size_arcsec
+        Side of the picture of a PSF.
+    psf
+        By band ``model`` and its keys (:mod:`skyloom.sky.psf`), in the place of what the survey's file said.
+    """
+
+    overlap: Literal["split", "double"]
+    psf_size_arcsec: float
+    psf: Mapping[str, Mapping[str, Any]] | None
+
+
+def band_labels(bands: Sequence[tuple[str, str]]) -> list[str]:
+    """Name of each channel in columns: its band, after its survey where two surveys have a band of one name."""
+    names = [band for _, band in bands]
+    return [band if names.count(band) == 1 else f"{survey}_{band}" for survey, band in bands]
+
+
+class Photometer:
+    """Measures the detections of images.
+
+    Parameters
+    ----------
+    source
+        The images.
+    options
+        How.
+
+    Raises
+    ------
+    ConfigError
+        A PSF is of a band that is not there, or cannot be drawn.
+    """
+
+    def __init__(self, source: Source, options: PhotometryOptions) -> None:
+        self.source, self.options = source, options
+        self.labels = band_labels(source.bands)
+        self.zero_point_mag = source.zero_point_mag
+        scale = source.pixel_scale_arcsec
+        size_px = 2 * round(options.psf_size_arcsec / scale / 2) + 1 if np.isfinite(scale) else 3
+        facts = _psf_facts(source, self.labels, options.psf) if np.isfinite(scale) else [None] * len(self.labels)
+        self.stamps = [
+            None if band is None else PsfStamps(band, pixel_scale_arcsec=scale, size_px=max(size_px, 3))
+            for band in facts
+        ]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that `measure` gives."""
+        none, names = np.empty(0), []
+        for label, zero in zip(self.labels, self.zero_point_mag, strict=True):
+            names += [*self._columns(label, zero, none, none, none), f"snr_{label}"]
+        return names
+
+    def measure(
+        self, row: int, masks: Sequence[PlacedMask], own: np.ndarray, xy_px: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Measure the detections of an image.
+
+        Parameters
+        ----------
+        row
+            Of the image.
+        masks
+            In the image, of all detections that reach into it, the best first.
+        own
+            int64 (n,): which of them are asked for; the others only share pixels.
+        xy_px
+            float64 (n, 2), where those are; the centre of the first pixel is 0.
+
+        Returns
+        -------
+        columns : dict
+            By column float64 (n,), NaN where unknown; see ``docs/products/catalog.md``.
+        blank : ndarray
+            bool (n,): the mask has a pixel without data in some band.
+        """
+        image = self.source.read(row)
+        shape = image.shape[1], image.shape[2]
+        free = np.ones(shape, dtype=bool)
+        for mask in masks:
+            window, part = mask.on(shape)
+            free[window] &= ~part
+        noise, area = noise_of(image, free), self.source.area_factor(row)
+        in_mask = mask_flux(image, masks, overlap=self.options.overlap, pixel_area=area)
+        at = psf_flux(image, xy_px[:, 0], xy_px[:, 1], self.stamps, variance=noise**2, pixel_area=area)
+        pixels = np.array([[masks[place].pixels.sum()] for place in own], dtype=float).reshape(-1, 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_mask = in_mask.flux[own] / (noise * area * np.sqrt(pixels))
+            snr = np.where(np.isfinite(at.error), at.flux / at.error, of_mask)
+        columns: dict[str, np.ndarray] = {}
+        for place, label in enumerate(self.labels):
+            found = in_mask.flux[own, place], at.flux[:, place], at.error[:, place]
+            columns |= self._columns(label, self.zero_point_mag[place], *found)
+            columns[f"snr_{label}"] = np.where(np.isfinite(snr[:, place]), snr[:, place], np.nan)
+        return columns, self._blank(image, [masks[place] for place in own])
+
+    def _columns(
+        self, label: str, zero_point_mag: float | None, mask: np.ndarray, psf: np.ndarray, error: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        if zero_point_mag is None:  # nobody knows what a unit is: fluxes stay in it
+            return {f"flux_mask_{label}": mask, f"flux_psf_{label}": psf, f"flux_psf_err_{label}": error}
+        mask, psf, error = (njy(values, zero_point_mag) for values in (mask, psf, error))
+        return {
+            f"flux_mask_{label}_njy": mask, f"mag_mask_{label}": ab_mag(mask), f"flux_psf_{label}_njy": psf,
+            f"flux_psf_err_{label}_njy": error, f"mag_psf_{label}": ab_mag(psf),
+        }  # fmt: skip
+
+    def _blank(self, image: np.ndarray, masks: Sequence[PlacedMask]) -> np.ndarray:
+        blank = ~np.isfinite(image).all(axis=0)
+        windows = [mask.on((image.shape[1], image.shape[2])) for mask in masks]
+        return np.array([bool(blank[window][part].any()) for window, part in windows], dtype=bool)
+
+
+def _psf_facts(source: Source, labels: Sequence[str], said: Mapping[str, Any] | None) -> list[Band | None]:
+    """Band of each channel with the PSF that was said, else that of the survey's file; None where nobody has said."""
+    for label in said or {}:
+        if label not in labels:
+            raise unknown_choice("photometry.psf", label, labels)
+    facts: list[Band | None] = []
+    for label, known, zero in zip(labels, source.facts, source.zero_point_mag, strict=True):
+        psf = dict((said or {}).get(label) or {})
+        if not psf:
+            facts.append(known)
+            continue
+        wavelength_nm = psf.pop(WAVELENGTH_KEY, known.wavelength_nm if known else None)
+        if wavelength_nm is None and str(psf.get("model")).endswith("airy"):
+            raise ConfigError(f"photometry.psf.{label}: model {psf['model']} needs {WAVELENGTH_KEY}; add it")
+        facts.append(
+            Band.from_mapping(
+                f"photometry.psf.{label}",
+                {"name": label, "zero_point_mag": zero or 0.0, "wavelength_nm": wavelength_nm or NO_WAVELENGTH_NM,
+                 "psf": psf, "extinction": None},
+            )
+        )  # fmt: skip
+    return facts
