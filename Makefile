@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench docs lock clean
+.PHONY: help demo demo-detect test test-slurm check format bench docs lock clean
 
 help:
 	@echo "make demo    the whole chain on a small simulated survey (under 4 minutes after the installation)"
+	@echo "make demo-detect    a detector learns on a simulated sky and is compared with SExtractor (under 15 minutes)"
 	@echo "make test    all tests; SKYLOOM_REAL_DATA=FOLDER adds those on real images"
+	@echo "make test-slurm    tests on a real Slurm, started on this machine (root; packages slurm-wlm and munge)"
 	@echo "make check   format, lint, types, import layers and configuration"
 	@echo "make bench   speed and memory against named peers, as ratios"
 	@echo "make docs    the documentation as a web site in site/"
@@ -27,8 +29,14 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+demo-detect: $(READY)
+	$(BIN)/python examples/demo_detect.py
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/slurm -n logical --maxprocesses=8 --dist=loadfile
+
+test-slurm: $(READY)
+	$(BIN)/python -m pytest tests/slurm
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,9 +7,9 @@ from skyloom.run.script import launch, run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> None:
-    """Run the verb 'train' with a composed configuration."""
-    run("train", config)
+def main(config: DictConfig) -> float | None:
+    """Run the verb 'train' with a composed configuration; a search is told the number that it goes by."""
+    return run("train", config)
 
 
 if __name__ == "__main__":

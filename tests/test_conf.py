@@ -1,5 +1,6 @@
 """Every option of every group composes, is commented, and is read by somebody; scripts answer fast."""
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from skyloom.run.notebook import compose
-from skyloom.run.verbs import function_of
+from skyloom.run.verbs import BY_INPUT, function_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -52,7 +53,10 @@ def test_every_key_of_a_choice_is_read_by_its_function(verb, group, choice):
     given = {str(key) for key in config}
     assert wanted <= given, f"no configuration for {wanted - given}"
     if verb != "train":
-        keys = set(yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())) - {group}
+        for places in BY_INPUT.get(choice, {}).values():  # options of all functions of a report stand in one file
+            module, _, name = places.partition(":")
+            wanted |= set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        keys = set(yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())) - {group, "defaults"}
         for step, survey in OF_A_SURVEY:  # options of the function for surveys with bands stand in the same file
             if (group, choice) == ("step", step):
                 own = function_of(verb, compose(verb, [f"step={step}", f"survey={survey}"]))
@@ -65,10 +69,13 @@ def test_every_key_of_a_choice_is_read_by_its_function(verb, group, choice):
     [
         ("extract", "backbone"),
         ("extract", "transform"),
+        ("extract", "executor"),
+        ("curate", "executor"),
         ("curate", "survey"),
         ("train", "backbone"),
         ("train", "trainer"),
         ("train", "logger"),
+        ("train", "hparams_search"),
         ("train", "datamodule"),
     ],
 )

@@ -15,7 +15,7 @@ from skyloom.cli import _parse
 from skyloom.run.notebook import compose
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "slurm" / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VERB = re.compile(r"\b(curate|train|extract|analyze)\.py\b([^|#;)\n]*)")
 REPO_PATH = re.compile(r"`((?:conf|src|tests|docs|examples|benchmarks|slurm)/[\w./-]*)`")

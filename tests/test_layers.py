@@ -12,7 +12,8 @@ PACKAGE = ROOT / "src" / "skyloom"
 LAYERS = [
     {"errors", "progress"},
     {"store", "sky"},
-    {"backbone", "transform", "metric", "cluster", "match"},
+    # executor: implements the store's protocol with a cluster's job arrays, so that the store need not know of clusters
+    {"backbone", "transform", "metric", "cluster", "match", "executor"},
     {"detector"},
     {"task", "datamodule"},
     {"step", "product", "report", "trainer", "probe"},
@@ -27,8 +28,9 @@ ONLY_IN = {
     "lightning": {"task", "datamodule", "trainer", "probe"},
     "pytorch_lightning": set(),
     "detectron2": {"detector"},
+    "submitit": {"run", "executor"},
 }
-WITHOUT_TORCH = {"errors", "progress", "store", "sky", "match", "run", "cli"}
+WITHOUT_TORCH = {"errors", "progress", "store", "sky", "match", "executor", "run", "cli"}
 
 
 def modules():

@@ -23,6 +23,20 @@ class StoreError(SkyloomError):
     """An artifact cannot be found, opened or written."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal has asked the program to end, and what it was at is saved.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def unknown_choice(what: str, value: object, choices: Iterable[str]) -> ConfigError:
     """Build the error for a value outside a closed list.
 

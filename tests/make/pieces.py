@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import skyloom
 from skyloom.errors import InputError
 from skyloom.store import Build, builds
 
@@ -26,6 +27,19 @@ def fail_at_three(path: Path, number: int) -> None:
     square(path, number)
 
 
+def tell_code(path: Path, number: int) -> None:
+    """Tell which copy of the package this process runs."""
+    (path.parents[3] / f"code-of-{number}").write_text(skyloom.__file__)
+    square(path, number)
+
+
+def fail_at_four(path: Path, number: int) -> None:
+    """Break at 4, always."""
+    if number == 4:
+        raise ZeroDivisionError("four")
+    square(path, number)
+
+
 def killed_once(path: Path, number: int) -> None:
     """Die as the system's out-of-memory killer makes a process die, the first time that 2 comes along."""
     mark = path.parents[3] / "killed"
@@ -42,7 +56,16 @@ def slow(path: Path, number: int) -> None:
     time.sleep(60)
 
 
-@builds("numbers", version=1, free=("workers",))
+def slow_once(path: Path, number: int) -> None:
+    """Take a minute over the number 1, but only the first time that it comes along."""
+    mark = path.parents[3] / "begun-once"
+    if number == 1 and not mark.exists():
+        mark.touch()
+        time.sleep(60)
+    square(path, number)
+
+
+@builds("numbers", version=1, free=("workers",), pieces=True)
 def squares(build: Build, *, numbers: int, make: str, workers: int) -> None:
     """Join the squares of the numbers below ``numbers``."""
     tasks = {f"{i:03d}": i for i in range(numbers)}

@@ -23,7 +23,8 @@ AUGMENT = {
 TRAINER = {
     "max_epochs": 3, "precision": "32-true", "accumulate_grad_batches": 1, "gradient_clip_val": None,
     "limit_train_batches": None, "log_every_n_steps": 2, "deterministic": False, "accelerator": "cpu",
-    "checkpoint_every_n_epochs": 1, "checkpoint_every_min": None, "sync_batchnorm": False, "on_nan": "stop",
+    "checkpoint_every_n_epochs": 1, "checkpoint_every_min": None, "sync_batchnorm": False, "channels_last": False,
+    "on_nan": "stop",
     "max_nan_fraction": 0.1, "devices": 1, "num_nodes": 1, "strategy": "ddp", "validation": {
         "every_n_epochs": 1, "limit_batches": None, "overlays_every_n_epochs": None, "overlay_images": 2,
     }, "monitor": {

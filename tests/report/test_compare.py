@@ -195,7 +195,7 @@ def test_facts_tell_two_inputs_of_one_role_apart(store, cutouts):
     assert facts["probe.task.method"] == "linear"
     assert facts["features"] == "trained_features"
     assert facts["data"] == "none"
-    pair = [open_entry(entry), open_entry(make_probe(store, cutouts, seed=6))]
+    pair = [open_entry(one).facts for one in (entry, make_probe(store, cutouts, seed=6))]
     assert "weights.seed" in differing(pair, [])
     assert "weights.seed" not in differing(pair, ["seed"])
 

@@ -8,7 +8,8 @@ import pytest
 import skyloom
 from make.feature_sets import features_of, windows
 from skyloom.errors import ConfigError
-from skyloom.run.mirror import chosen_loggers, flat_numbers
+from skyloom.run.mirror import chosen_loggers
+from skyloom.trainer.about import flat_numbers
 
 # MLflow uses a loading strategy that SQLAlchemy 2.1 deprecates; users do not see it, Python hides such warnings.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import skyloom
 from skyloom.errors import ConfigError, SkyloomError
-from skyloom.run.links import check_links, plain_recipe, read_links
+from skyloom.run.links import check_links, executor_options, plain_recipe, read_links
 from skyloom.run.notebook import configure
 from skyloom.run.recipe import run_recipe
 from skyloom.run.verbs import missing_keys
@@ -146,3 +146,16 @@ def test_the_notebook_function_reports_each_link(tmp_path):
     )
     assert seen == []
     assert chain.rows[0].state == "would be made"
+
+
+def test_the_executor_of_a_recipe_is_that_of_its_links_but_for_those_that_choose(tmp_path):
+    config = configure("curate", {"executor": "processes", "executor.workers": 3, "recipe": "lotss_small"})
+    common = executor_options(config)
+    assert common == {"executor": "processes", "executor.workers": 3}
+    links = {link.name: link for link in read_links(TINY | {"own": TINY["features"] | {"executor": "serial"}})}
+    results = dict.fromkeys(["cutouts", "survey", "features", "clusters"], "x")
+    links["cutouts"].options["window_px"] = 32
+    assert links["cutouts"].configuration(common, results, []).executor.workers == 3
+    assert links["own"].configuration(common, results, []).executor == {"name": "serial"}
+    report = read_links({"page": {"analyze": "selection", "selection": "x"}})[0]
+    assert "executor" not in report.configuration(common, {}, [])

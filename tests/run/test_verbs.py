@@ -1,11 +1,13 @@
 """A step that works differently for some surveys finds its function, and refuses options that it would not read."""
 
+import inspect
+
 import pytest
 
 import skyloom
 from skyloom.errors import ConfigError
 from skyloom.run.notebook import compose
-from skyloom.run.verbs import function_of
+from skyloom.run.verbs import arguments_of, function_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,19 @@ def test_options_that_are_read_pass_and_so_do_interpolated_defaults(tmp_path):
         skyloom.curate("cutouts", survey="roman", border_px=0, window_px=64, **plan)
     with pytest.raises(skyloom.errors.InputError, match="no image of survey 'generic' found"):
         skyloom.curate("cutouts", strategy="sliding", window_px=64, overlap=0.2, **plan)
+
+
+def test_a_step_that_is_not_made_of_pieces_refuses_jobs(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^step=merge is not made of pieces, so executor=slurm has nothing to do.*sbatch"
+    ):
+        skyloom.curate("merge", cutouts=["a", "b"], executor="slurm", store=tmp_path)
+
+
+def test_steps_in_pieces_get_the_executor_that_was_chosen():
+    for step in ("cutouts", "integrity", "stats", "pack", "annotate"):
+        words = [f"step={step}", "executor=serial", "survey=lotss" if step == "cutouts" else "survey=roman"]
+        config = compose("curate", words)
+        assert "executor" in inspect.signature(function_of("curate", config)).parameters, step
+    config = compose("extract", ["product=features", "cutouts=x", "executor=processes", "executor.workers=3"])
+    assert arguments_of(function_of("extract", config), config)["executor"].processes(1) == 3

@@ -10,7 +10,7 @@ import skyloom
 from make.survey import sky, write_image
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError
-from skyloom.step import stats as module
+from skyloom.step.stats_pieces import Measurer
 from skyloom.store import Store
 from skyloom.transform import Preprocess
 from skyloom.transform.moments import RELATIVE_ERROR, Moments
@@ -122,7 +122,7 @@ def test_pieces_and_batches_do_not_matter_and_a_killed_run_goes_on(cutouts, monk
     assert other["raw"][0]["std"] == pytest.approx(whole["raw"][0]["std"], rel=1e-13)
     assert other["raw"][0]["percentiles"] == whole["raw"][0]["percentiles"]
     Store(cutouts.path.parents[1]).remove(first)
-    real, calls = module._measure, []
+    real, calls = Measurer.write, []
 
     def stop_at_third(*args):
         calls.append(1)
@@ -130,7 +130,7 @@ def test_pieces_and_batches_do_not_matter_and_a_killed_run_goes_on(cutouts, monk
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(module, "_measure", stop_at_third)
+    monkeypatch.setattr(Measurer, "write", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         measure(cutouts)
     again, found = measure(cutouts)
@@ -156,3 +156,15 @@ def test_bad_options(cutouts):
         measure(cutouts, preprocess={"strech": "log"})
     with pytest.raises(ConfigError, match=r"percentiles\.0=101"):
         measure(cutouts, percentiles=[101])
+
+
+def test_several_processes_measure_what_one_measures(cutouts, tmp_path):
+    scaled = {"preprocess": {"stretch": "asinh", "image_size_px": 48}}
+    one, told = measure(cutouts, **scaled)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cutouts").symlink_to(cutouts.path.parent)
+    two = skyloom.curate("stats", cutouts=cutouts.id, **{**FAST, **scaled}, workers=2, store=other)
+    assert two.id == one.id
+    assert two.manifest["files"] == one.manifest["files"]
+    assert told["cutouts"] == 50

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from make.curated import fake_clusters, fake_features, fake_selection
 from make.fit_kills import SAME, Kill, contents, kill_at
-from make.tiny_fit import BATCH, CUTOUTS, make_cutouts, request
+from make.tiny_fit import BATCH, CUTOUTS, TRAINER, make_cutouts, request
 from skyloom.backbone import load_weights
 from skyloom.backbone.spec import BackboneSpec, Weights
 from skyloom.errors import ConfigError, InputError, StoreError
@@ -116,13 +116,15 @@ def test_what_changes_the_result_changes_the_id(whole, changes):
         {"trainer": {"accelerator": "auto", "checkpoint_every_min": 5.0, "checkpoint_every_n_epochs": 2}},
         {"datamodule": {"name": "cutouts", "batch_size": BATCH, "workers": 3}},
         {"runs": "elsewhere"},
+        {"trainer": {"validation": {**TRAINER["validation"], "every_n_epochs": 7}}},
     ],
-    ids=["where it runs", "workers", "runs"],
+    ids=["where it runs", "workers", "runs", "validation, of which there is none"],
 )
 def test_what_does_not_change_the_result_does_not_change_the_id(whole, changes):
     plan = train(**request(whole.path.parents[1], **changes), dry_run=True)
     assert plan.id == whole.id
     assert plan.exists
+    assert "validation" not in whole.parameters["trainer"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from skyloom.store import Artifact
 
 PREFIX = "detector."  # of the detector's tensors in model.safetensors
 FACTS, WEIGHTS = "model.json", "model.safetensors"
+START = "weights"  # option that says where a detector started from, perhaps on another machine
 NEEDED = ("detector", "backbone", "classes", "bands")
 
 
@@ -44,8 +45,9 @@ def load_detector(artifact: Artifact) -> Detector:
     if spec is not None:
         size_px, channels = spec["image_size_px"], spec["in_chans"]
         network = build_backbone(spec["model"], in_chans=channels, image_size_px=size_px, weights=None)
+    options = {key: None if key == START else value for key, value in facts["detector"].items()}
     detector = build_detector(
-        facts["detector"], backbone=network, in_chans=len(facts["bands"]), classes=len(facts["classes"]), seed=0
+        options, backbone=network, in_chans=len(facts["bands"]), classes=len(facts["classes"]), seed=0
     )
     file = artifact.file(WEIGHTS)
     try:

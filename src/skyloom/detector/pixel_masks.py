@@ -40,8 +40,8 @@ def pixel_masks(
     return boxes, masks, pasting_boxes(boxes[:, :2], side)
 
 
-def pasting_boxes(first: np.ndarray, side: int) -> NDArray[np.float64]:
-    """Boxes over which ``paste_masks_in_image`` of torchvision puts each cell of a mask on one pixel.
+def pasting_boxes(first: np.ndarray, side: int, *, cell_px: np.ndarray | int = 1) -> NDArray[np.float64]:
+    """Boxes over which ``paste_masks_in_image`` of torchvision puts each cell of a mask on one pixel, or on several.
 
     It widens masks by a cell and boxes by (side + 2) / side about their centres, cuts the corners to whole numbers
     towards 0, and stretches the mask over one pixel more than lies between them. So a box that spans the pixels of the
@@ -50,17 +50,19 @@ def pasting_boxes(first: np.ndarray, side: int) -> NDArray[np.float64]:
     Parameters
     ----------
     first
-        Whole numbers (n, 2): x and y of the pixel below the first cell, 0 or more.
+        Whole numbers (n, 2): x and y of the first pixel below the first cell.
     side
         Cells along a side.
+    cell_px
+        Pixels along a side of a cell, a whole number or (n, 1); masks of larger cells are interpolated in between.
 
     Returns
     -------
     ndarray
         float64 (n, 4).
     """
-    low = np.asarray(first, dtype=np.float64) - 1
+    low = np.asarray(first, dtype=np.float64) - cell_px
     low = low + np.where(low < 0, -OFF_WHOLE_PX, OFF_WHOLE_PX)
-    high = np.asarray(first, dtype=np.float64) + side + OFF_WHOLE_PX
+    high = np.asarray(first, dtype=np.float64) + cell_px * (side + 1) - 1 + OFF_WHOLE_PX
     centre, half = (low + high) / 2, (high - low) / 2 * side / (side + 2)
     return np.concatenate([centre - half, centre + half], axis=-1)

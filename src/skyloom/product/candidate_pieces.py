@@ -47,6 +47,7 @@ class Finding:
     device: str
     devices: int
     threads: int
+    """of a process; 0 leaves it to the environment of a job"""
 
 
 class Finder:
@@ -142,6 +143,7 @@ def make_piece(folder: Path, task: tuple[Finding, int, int]) -> None:
     if finding.key not in _own:
         _own.clear()
         rank = (current_process()._identity or (1,))[0] % finding.devices  # the workers of a pool count on
-        torch.set_num_threads(finding.threads)
+        if finding.threads:
+            torch.set_num_threads(finding.threads)
         _own[finding.key] = Finder(finding, device_of(finding.device, finding.devices, rank))
     _own[finding.key].write(folder, start, stop)

@@ -121,7 +121,8 @@ def candidates(
     InputError
         An image cannot be read, or its bands are not those of the model; the message names it.
     """
-    one = device_of(device, devices)
+    devices = build.processes(devices)  # 0: jobs elsewhere, each with a device of its own
+    one = device_of(device, devices) if devices else torch.device("cpu")
     chosen = choose_detector(model, detector)
     facts = chosen.facts
     if images is not None and (dataset or lsst or roman):
@@ -141,13 +142,13 @@ def candidates(
         precision=precision,
         batch_size=batch_size,
         device=device,
-        devices=devices,
-        threads=max(1, torch.get_num_threads() // devices),
+        devices=max(1, devices),
+        threads=max(1, torch.get_num_threads() // devices) if devices else 0,
     )  # fmt: skip
     source = finding.images.open()
     if model is not None:
         check_bands(source, facts, model.id)
-    _run(build, finding, source, one, shard_images)
+    _run(build, finding, source, one if devices == 1 else None, shard_images)
     written, weak = _join(build)
     with build.write(IMAGES) as path:
         source.images.write_parquet(path, compression="zstd")
@@ -166,12 +167,12 @@ def candidates(
     )
 
 
-def _run(build: Build, finding: Finding, source: Source, device: torch.device, shard_images: int) -> None:
+def _run(build: Build, finding: Finding, source: Source, device: torch.device | None, shard_images: int) -> None:
     total = len(source.images)
     spans = spans_of([piece.name for piece in build.shards()], total, shard_images)
     tasks = {f"{start:012d}-{stop:012d}": (finding, start, stop) for start, stop in spans}
     with progress(total, "candidates", "images") as bar:
-        if finding.devices > 1:
+        if device is None:  # several processes, or jobs
             build.shards_in_parallel(tasks, make_piece, workers=finding.devices, done=lambda: bar.advance(shard_images),
                                      describe=lambda task: f"images {task[1]} to {task[2]}")  # fmt: skip
             return

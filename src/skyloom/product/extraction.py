@@ -45,6 +45,7 @@ class Extraction:
     device: str
     devices: int
     threads: int
+    """of a process; 0 leaves it to the environment of a job"""
     image_roots: str | None
 
 
@@ -148,6 +149,7 @@ def make_piece(folder: Path, task: tuple[Extraction, int, int]) -> None:
     if extraction.key not in _own:
         _own.clear()
         rank = (current_process()._identity or (1,))[0] % extraction.devices  # the workers of a pool count on
-        torch.set_num_threads(extraction.threads)
+        if extraction.threads:
+            torch.set_num_threads(extraction.threads)
         _own[extraction.key] = Extractor(extraction, device_of(extraction.device, extraction.devices, rank))
     _own[extraction.key].write(folder, start, stop)

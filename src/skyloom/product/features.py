@@ -91,7 +91,8 @@ def features(
     InputError
         An image cannot be read or has changed, or a feature is not finite; the message names it.
     """
-    one = device_of(device, devices)
+    devices = build.processes(devices)  # 0: jobs elsewhere, each with a device of its own
+    one = device_of(device, devices) if devices else torch.device("cpu")
     extraction = Extraction(
         key=build.request.id,
         cutouts=cutouts,
@@ -105,8 +106,8 @@ def features(
         skip=on_error == "skip",
         batch_size=batch_size,
         device=device,
-        devices=devices,
-        threads=max(1, torch.get_num_threads() // devices),
+        devices=max(1, devices),
+        threads=max(1, torch.get_num_threads() // devices) if devices else 0,
         image_roots=image_roots,
     )
     extractor = Extractor(extraction, one if devices == 1 else torch.device("cpu"))
@@ -117,7 +118,7 @@ def features(
     spans = spans_of([piece.name for piece in build.shards()], total, shard_rows)
     tasks = {f"{start:012d}-{stop:012d}": (extraction, start, stop) for start, stop in spans}
     with progress(total, "features", "cutouts") as bar:
-        if devices > 1:
+        if devices != 1:
             build.shards_in_parallel(tasks, make_piece, workers=devices, done=lambda: bar.advance(shard_rows),
                                      describe=lambda task: f"rows {task[1]} to {task[2]}")  # fmt: skip
         else:

@@ -13,7 +13,7 @@ from skyloom.report.compare_entries import READERS, open_entry
 from skyloom.report.compare_sections import compare_sections, mean_text
 from skyloom.report.compare_table import Row, compare_rows
 from skyloom.report.lineage import ancestor, lineage_of
-from skyloom.report.page import Section, Table, render
+from skyloom.report.page import Section, render
 from skyloom.store import Artifact, Build, Store, builds
 from skyloom.store.provenance import code
 
@@ -37,6 +37,8 @@ def open_probes(value: Any, parameters: Mapping[str, Any], store: Store) -> Prob
             of = f" of labels {wanted}" if wanted else ""
             raise InputError(f"the store {store.root} holds no probe{of}; make some with train.py task=probe")
         return Probes(found)
+    if value is None:
+        raise ConfigError("give what is compared: probes=[ID,ID] or probes=all, or runs=[ID,ID], FOLDER or all")
     names = value if isinstance(value, list | tuple) else [value]
     artifacts = [store.open(name, tuple(READERS)) for name in names]
     if not artifacts:
@@ -116,7 +118,7 @@ def compare(
     with build.write("report.html") as path:
         path.write_text(_page(build, probes, rows, sections, metric), encoding="utf-8")
     build.count(probes=len(probes), rows=len(rows))
-    print(_text(sections[0].tables[0]), file=sys.stderr, flush=True)
+    print(sections[0].tables[0].text(), file=sys.stderr, flush=True)
 
 
 def as_table(rows: list[Row]) -> pl.DataFrame:
@@ -145,12 +147,6 @@ def _numbers(row: Row) -> dict[str, Any]:
         "ids": [entry.artifact.id for entry in row.entries], "pieces": len(row.pieces), "metrics": row.metrics,
         "difference": row.difference,
     }  # fmt: skip
-
-
-def _text(table: Table) -> str:
-    lines = [table.heads, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.heads))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _page(build: Build, probes: Probes, rows: list[Row], sections: list[Section], metric: str) -> str:

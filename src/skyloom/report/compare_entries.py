@@ -1,7 +1,7 @@
 """What a comparison compares: scored results with all the parameters that they and their ancestors were made with."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +79,15 @@ def _probe(artifact: Artifact) -> Entry:
 READERS: dict[str, Callable[[Artifact], Entry]] = {"probe": _probe}
 
 
-def facts_of(artifact: Artifact) -> dict[str, str]:
+def facts_of(artifact: Artifact, *, own: str = OWN) -> dict[str, str]:
     """Parameters of an artifact and of all it was made from, as far as that is in the store.
+
+    Parameters
+    ----------
+    artifact
+        The result.
+    own
+        Role of the result itself; empty lets its parameters have the names of the command line.
 
     Returns
     -------
@@ -93,11 +100,12 @@ def facts_of(artifact: Artifact) -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     taken: dict[str, str] = {}  # role: what it stands for
-    waiting: deque[tuple[str, Artifact]] = deque([(OWN, artifact)])
+    waiting: deque[tuple[str, Artifact]] = deque([(own, artifact)])
     while waiting:
         role, one = waiting.popleft()
         for name, text in flatten(one.parameters):
-            facts.setdefault(name if role in NETWORK_ROLES and name.startswith(NETWORK) else f"{role}.{name}", text)
+            bare = not role or (role in NETWORK_ROLES and name.startswith(NETWORK))
+            facts.setdefault(name if bare else f"{role}.{name}", text)
         for name, entry in _entries(one.manifest["inputs"]):
             what = str(entry.get("id", entry)) if isinstance(entry, dict) else str(entry)
             if what == taken.get(name):
@@ -120,13 +128,13 @@ def facts_of(artifact: Artifact) -> dict[str, str]:
     return facts
 
 
-def differing(entries: list[Entry], average: list[str]) -> list[str]:
-    """Names of the facts in which entries differ, each difference once, but for those that are averaged over.
+def differing(entries: Sequence[Mapping[str, str]], average: list[str]) -> list[str]:
+    """Names of the facts in which results differ, each difference once, but for those that are averaged over.
 
     Parameters
     ----------
     entries
-        What is compared.
+        The facts of each.
     average
         Last parts of names: ``seed`` stands for that of the probe, of the model and of everything before.
 
@@ -140,11 +148,11 @@ def differing(entries: list[Entry], average: list[str]) -> list[str]:
     A fact that some entries lack is no difference by itself: that of its role (``weights``: random or byol) says it.
     Of facts that go together in all entries (stretch and clip of two recipes) the first is named.
     """
-    every = dict.fromkeys(name for entry in entries for name in entry.facts)
+    every = dict.fromkeys(name for entry in entries for name in entry)
     names = [name for name in every if name.rpartition(".")[2] not in average]
     found: dict[tuple[str | None, ...], str] = {}
     for name in names:
-        values = tuple(entry.facts.get(name) for entry in entries)
+        values = tuple(entry.get(name) for entry in entries)
         if len({value for value in values if value is not None}) > 1:
             found.setdefault(values, name)
     return list(found.values())

@@ -72,7 +72,7 @@ def compare_rows(
     seed
         Start of the bootstrap.
     """
-    columns = [name for name in differing(entries, average) if name != METHOD]
+    columns = [name for name in differing([entry.facts for entry in entries], average) if name != METHOD]
     groups: dict[tuple[Any, ...], Row] = {}
     for entry in entries:
         facts = {name: entry.facts.get(name, "-") for name in columns}

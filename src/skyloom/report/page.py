@@ -53,6 +53,12 @@ class Table:
     rows: list[list[str]]
     text_columns: int = 1
 
+    def text(self) -> str:
+        """The table in plain letters, for a terminal."""
+        lines = [self.heads, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.heads))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
 
 @dataclass(frozen=True)
 class Section:

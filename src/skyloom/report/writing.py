@@ -19,6 +19,7 @@ def write_report(
     numbers: dict[str, Any],
     inputs: Mapping[str, Artifact | None],
     words: Mapping[str, str] | None = None,
+    report: str | None = None,
 ) -> None:
     """Write ``report.html``, ``numbers.json`` and the pictures of all sections.
 
@@ -35,6 +36,8 @@ def write_report(
     words
         How inputs and parameters stand on the command line, where that is not plain: inputs that may be files, and
         mappings with free keys. None: inputs are artifacts, and mappings are written key by key.
+    report
+        How the report is called on the command line; None: by the name of its function.
     """
     request = build.request
     given = {name: artifact for name, artifact in inputs.items() if artifact is not None}
@@ -53,7 +56,7 @@ def write_report(
         facts=facts,
         sections=sections,
         lineage=[own, *lineage_of(list(given.values()))],
-        command=f"python analyze.py report={request.step} {' '.join(line)}",
+        command=f"python analyze.py report={report or request.step} {' '.join(line)}",
         code=f"Made by skyloom {made_by['version']}{commit}{' with local changes' if made_by['git_dirty'] else ''}.",
     )
     for plot in (plot for section in sections for plot in section.plots):

@@ -11,6 +11,7 @@ from skyloom.run.families import FROM, expanded
 from skyloom.run.notebook import configure
 from skyloom.run.verbs import GROUPS, arguments_of, function_of, missing_keys
 
+IN_PIECES = ("curate", "extract")  # verbs with an executor
 PLACEHOLDER = "zzzzzzzzzzzz"  # stands for an id that is not known yet; opened by nobody
 
 
@@ -44,6 +45,8 @@ class Link:
         self, common: Mapping[str, Any], results: Mapping[str, str], folders: Sequence[str]
     ) -> DictConfig:
         """Compose what the script would compose, with ``results`` (paths or ids by link) in place of references."""
+        if self.verb not in IN_PIECES or any(_of_executor(key) for key in self.options):
+            common = {key: value for key, value in common.items() if not _of_executor(key)}
         options = {GROUPS[self.verb]: self.choice, **common, **_filled(self.options, results)}
         return configure(self.verb, options, folders)
 
@@ -105,6 +108,16 @@ def plain_recipe(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{' and '.join(missing)} must be given: {given} (the file of the recipe in conf/ says what)")
     plain: Any = OmegaConf.to_container(config.recipe, resolve=True)
     return dict(plain)
+
+
+def executor_options(config: DictConfig) -> dict[str, Any]:
+    """The executor of a composed configuration as options of its links, those that work in pieces."""
+    options: Any = OmegaConf.to_container(config.executor, resolve=True)
+    return {"executor": options["name"]} | {f"executor.{key}": value for key, value in options.items() if key != "name"}
+
+
+def _of_executor(key: str) -> bool:
+    return key.partition(".")[0] == "executor"
 
 
 def _is_reference(value: Any) -> bool:

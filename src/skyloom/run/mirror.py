@@ -1,8 +1,9 @@
-"""Shows a finished artifact to Weights & Biases or MLflow: its numbers, pictures and parameters."""
+"""Shows a finished artifact to Weights & Biases or MLflow: numbers, pictures, parameters, and what it is made from."""
 
 import json
+import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from skyloom.store import Artifact
 if TYPE_CHECKING:
     from skyloom.trainer.loggers import LoggerOptions
 
-NUMBERS = "numbers.json"
+log = logging.getLogger("skyloom")
+
+NUMBERS, METRICS, PAGE = "numbers.json", "metrics.csv", "report.html"
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow>=3.1"}  # by logger what pip installs
 
 
@@ -30,11 +33,11 @@ def chosen_loggers(logger: Mapping[str, Any] | None) -> "LoggerOptions | None":
         return None
     from pydantic import ValidationError
 
-    from skyloom.trainer.loggers import LoggerOptions
-
     for name in on:
         if not _installed(name):
             raise ConfigError(f"logger={name} needs the package {name}: pip install '{PACKAGES[name]}'")
+    from skyloom.trainer.loggers import LoggerOptions
+
     try:
         return LoggerOptions.model_validate(logger)
     except ValidationError as error:
@@ -43,19 +46,29 @@ def chosen_loggers(logger: Mapping[str, Any] | None) -> "LoggerOptions | None":
         raise ConfigError(f"logger.{path}={first['input']!r}: {first['msg'].lower()}") from None
 
 
-def mirror(artifact: Artifact, options: "LoggerOptions", *, runs: str) -> None:
-    """Send the numbers and pictures of a finished artifact to loggers.
+def logger_keys(logger: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A composed ``logger`` as dotted options that compose it again, for a configuration within another one."""
+    on = [name for name in PACKAGES if (logger or {}).get(name)]
+    if not on or logger is None:
+        return {}
+    values = {f"logger.{name}.{key}": value for name in on for key, value in logger[name].items()}
+    return {"logger": on[0] if len(on) == 1 else "many", **values}
 
-    Neither the artifact nor its id depends on it: what is in the store already is mirrored by the same command with
-    ``logger=…``. The run has the id of the artifact (W&B), or carries it as the tag ``skyloom.id`` (MLflow), and is
-    used again when the command is repeated.
+
+def mirror(artifact: Artifact, options: "LoggerOptions", *, verb: str, runs: str) -> None:
+    """Tell loggers of a finished artifact, unless a run of theirs has all of it already.
+
+    Neither the artifact nor its id depends on it: what is in the store already is told by the same command with
+    ``logger=…``. The run has the id of the artifact (W&B), or carries it as the tag ``skyloom.id`` (MLflow).
 
     Parameters
     ----------
     artifact
-        With ``numbers.json`` and pictures, such as a report.
+        What it has of these is told: ``metrics.csv``, ``numbers.json``, pictures, ``report.html``, counts.
     options
-        Which loggers; the ``job_type`` of W&B is the kind of the artifact.
+        Which loggers.
+    verb
+        The script that made it; the ``job_type`` of the run.
     runs
         Folder of the runs.
 
@@ -64,21 +77,32 @@ def mirror(artifact: Artifact, options: "LoggerOptions", *, runs: str) -> None:
     ConfigError
         A server cannot be reached.
     """
-    from skyloom.trainer.loggers import log_picture, open_loggers
+    from skyloom.trainer.about import About, flat_numbers
+    from skyloom.trainer.loggers import log_page, log_picture, log_summary, open_loggers, untold
+    from skyloom.trainer.record import CsvRecord
+    from skyloom.trainer.retell import PICTURE, retell
 
-    if options.wandb:
-        options = options.model_copy(update={"wandb": options.wandb.model_copy(update={"job_type": artifact.kind})})
+    left = untold(options, artifact.id, Path(runs))
+    if left is None:
+        log.info("the loggers know %s %s already", artifact.kind, artifact.id)
+        return
     files = artifact.manifest["files"]
-    values = dict(flat_numbers(json.loads(artifact.file(NUMBERS).read_text()))) if NUMBERS in files else {}
-    memory = Path(runs) / "loggers" / artifact.id
-    memory.mkdir(parents=True, exist_ok=True)
-    told = {**artifact.parameters, "inputs": artifact.manifest["inputs"], "step": artifact.step}
-    with open_loggers(options, id=artifact.id, runs=Path(runs), scratch=memory, hyperparameters=told) as loggers:
+    numbers = dict(flat_numbers(json.loads(artifact.file(NUMBERS).read_text()))) if NUMBERS in files else {}
+    best = artifact.notes.get("best") or {}
+    summary = {"counts": artifact.counts, "build": {"seconds": artifact.history.get("seconds")}}
+    if artifact.kind == "model" and best.get("metric"):
+        summary["best"] = {best["metric"]: best.get("value"), "epoch": best.get("epoch")}
+    with open_loggers(left, About.of_artifact(artifact, verb), runs=Path(runs)) as loggers:
+        step = retell(CsvRecord(artifact.file(METRICS)), loggers) if METRICS in files else 0
+        pictures = [name for name in sorted(files) if name.endswith(".png") and not PICTURE.fullmatch(Path(name).name)]
         for logger in loggers:
-            logger.log_metrics(values, step=0)
-            for name in sorted(name for name in files if name.endswith(".png")):
-                log_picture(logger, Path(name).stem, artifact.file(name), 0)
-            logger.finalize("success")
+            if numbers:
+                logger.log_metrics(numbers, step=step)
+            for name in pictures:
+                log_picture(logger, Path(name).stem, artifact.file(name), step)
+            if PAGE in files:
+                log_page(logger, Path(PAGE).stem, artifact.file(PAGE))
+        log_summary(loggers, dict(flat_numbers(summary)), step)
 
 
 def _installed(package: str) -> bool:
@@ -86,12 +110,3 @@ def _installed(package: str) -> bool:
         return find_spec(package) is not None
     except ValueError:  # it is imported, and has no spec
         return sys.modules.get(package) is not None
-
-
-def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of nested dictionaries by path (``representation/rankme``); lists, texts and nulls are left out."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from flat_numbers(item, f"{prefix}/{key}" if prefix else str(key))
-    elif isinstance(value, int | float):
-        yield prefix, float(value)

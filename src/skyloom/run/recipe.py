@@ -9,7 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import SkyloomError
-from skyloom.run.links import Link, check_links, plain_recipe, read_links
+from skyloom.run.links import Link, check_links, executor_options, plain_recipe, read_links
+from skyloom.run.mirror import chosen_loggers, logger_keys, mirror
+from skyloom.run.secrets import refuse_secrets
 from skyloom.run.verbs import arguments_of, function_of
 from skyloom.store import Artifact, Plan, Store
 
@@ -82,7 +84,7 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
     ----------
     config
         Composed configuration of ``curate.py recipe=…``: ``recipe``, ``seed``, ``name`` (for the last link),
-        ``dry_run`` and ``paths``.
+        ``dry_run``, ``logger`` (told of every link) and ``paths``.
     folders
         Where the links' configuration is composed from, the main folder first; empty for skyloom's own.
     on_link
@@ -96,13 +98,19 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
     recipe = plain_recipe(config)
     title = str(recipe.get("name") or "recipe")
     links = read_links(recipe.get("links"))
-    common = {key: OmegaConf.select(config, key) for key in COMMON}
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["logger", "paths"]), resolve=True)
+    refuse_secrets([recipe, plain])
+    loggers = chosen_loggers(plain.get("logger"))
+    common = {key: OmegaConf.select(config, key) for key in COMMON} | logger_keys(plain.get("logger"))
+    common |= executor_options(config)
     check_links(links, common, folders)
     chain = Chain(title, [Row(link) for link in links])
     try:
         for number, row in enumerate(chain.rows, start=1):
             extra = {"name": config.name} if config.name and number == len(links) else {}
             _run_link(chain, row, {**common, **extra}, folders, f"{number}/{len(links)}", bool(config.dry_run))
+            if row.artifact and loggers and not config.dry_run:
+                mirror(row.artifact, loggers, verb=row.link.verb, runs=plain["paths"]["runs"])
             if row.artifact and on_link:
                 on_link(row.link, row.artifact)
     finally:

@@ -9,13 +9,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import ConfigError
+from skyloom.executor import build_executor
 from skyloom.store import Artifact, Plan
 
 log = logging.getLogger("skyloom")
 
 TRAINER = "skyloom.trainer.train:train"
+# Tasks that are fitted by a function of their own.
+TRAINERS = {"detect": "skyloom.trainer.detect:detect"}
 # Tasks that measure instead of leaving a model have functions of their own, by method; "" stands for all others.
 MEASURING = {"probe": {"": "skyloom.probe.frozen:probe", "finetune": "skyloom.probe.finetune:finetune"}}
+
+# Reports that have functions of their own for some inputs, by the key of the input; "" stands for all others.
+BY_INPUT = {"compare": {"": "skyloom.report.compare:compare", "runs": "skyloom.report.compare_runs:compare_runs"}}
 
 # Steps that have functions of their own for some surveys, by the survey's name; else "bands" stands for all that have
 # bands and "" for all others.
@@ -41,6 +47,9 @@ def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
         raise ConfigError(f"give a step or a recipe: step={_or('step')}, or recipe={_or('recipe')}")
     if verb == "curate" and choice in BY_SURVEY:
         return _load(_for_survey(str(choice), config.survey))
+    if verb == "analyze" and choice in BY_INPUT:
+        places = BY_INPUT[str(choice)]
+        return _load(next((places[key] for key in places if key and config.get(key) is not None), places[""]))
     return getattr(importlib.import_module(f"skyloom.{group}.{choice}"), choice)
 
 
@@ -64,6 +73,8 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
             values["store"] = plain["paths"]["store"]
         elif name == "image_roots":
             values["image_roots"] = plain["paths"]["images"]
+        elif name == "executor" and name in plain:
+            values[name] = build_executor(plain[name])
         elif name in plain:
             values[name] = plain[name]
     return values
@@ -72,15 +83,17 @@ def arguments_of(function: Callable[..., Any], config: DictConfig) -> dict[str, 
 def call(verb: str, config: DictConfig) -> Artifact | Plan:
     """Run a verb and return what it made, or the plan when ``dry_run`` is set."""
     from skyloom.run.mirror import chosen_loggers, mirror
+    from skyloom.run.secrets import refuse_secrets
 
     function = function_of(verb, config)
     _refuse_unread(verb, function, config)
     arguments = arguments_of(function, config)
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    loggers = chosen_loggers(plain.get("logger")) if verb == "analyze" else None
+    refuse_secrets(plain)
+    loggers = chosen_loggers(plain.get("logger"))
     made = function(**arguments)
-    if loggers and isinstance(made, Artifact):  # the loggers of a fit are told while it runs
-        mirror(made, loggers, runs=plain["paths"]["runs"])
+    if loggers and isinstance(made, Artifact):  # those of a fit were told while it ran, unless it was there already
+        mirror(made, loggers, verb=verb, runs=plain["paths"]["runs"])
     return made
 
 
@@ -101,26 +114,36 @@ def _for_survey(step: str, survey: DictConfig) -> str:
 
 
 def _refuse_unread(verb: str, function: Callable[..., Any], config: DictConfig) -> None:
-    """Refuse options that only another survey's function of the same step reads: they would change nothing."""
+    """Refuse options that only another function of the same step or report reads: they would change nothing."""
     from skyloom.run.notebook import config_folder
 
-    step = config.get("step")
-    places = BY_SURVEY.get(str(step), {}).values() if verb == "curate" else ()
-    file = config_folder() / "step" / f"{step}.yaml"
+    group = GROUPS[verb]
+    choice = config.get(group)
+    executor = config.get("executor")
+    if executor and executor.name == "slurm" and "executor" not in inspect.signature(function).parameters:
+        raise ConfigError(
+            f"{GROUPS[verb]}={config[GROUPS[verb]]} is not made of pieces, so executor=slurm has nothing to do; leave "
+            "it out, or submit the whole command as one job (slurm/step.sbatch)"
+        )
+    places = {"curate": BY_SURVEY, "analyze": BY_INPUT}.get(verb, {}).get(str(choice), {}).values()
+    file = config_folder() / group / f"{choice}.yaml"
     if len(places) < 2 or not file.exists():
         return
     usual: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     given: Any = OmegaConf.to_container(config, resolve=False)
     read = set(inspect.signature(function).parameters)
     for key in usual:
-        if key not in {*read, "step"} and given.get(key) != usual[key]:
-            raise ConfigError(f"{key} has no meaning for step={step} with survey={config.survey.name}; leave it out")
+        if key not in {*read, group} and given.get(key) != usual[key]:
+            wants = ", ".join(name for name in BY_INPUT.get(str(choice), {}) if name in read) or "probes"
+            beside = f"survey={config.survey.name}" if verb == "curate" else f"{wants}=…"
+            raise ConfigError(f"{key} has no meaning for {group}={choice} with {beside}; leave it out")
 
 
 def _builder(task: DictConfig) -> str:
     """Module and name of the function that builds what a task makes."""
-    methods = MEASURING.get(str(task.get("name")))
-    return TRAINER if methods is None else methods.get(str(task.get("method")), methods[""])
+    name = str(task.get("name"))
+    methods = MEASURING.get(name)
+    return TRAINERS.get(name, TRAINER) if methods is None else methods.get(str(task.get("method")), methods[""])
 
 
 def _or(group: str) -> str:

@@ -1,22 +1,16 @@
 """step=stats: pooled mean, standard deviation, range and percentiles of the pixels of cutouts, in one pass."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 from pydantic import Field, PositiveInt
 
-from skyloom.datamodule.cutout_index import CutoutIndex
-from skyloom.datamodule.reading import read_ahead, selected_rows
+from skyloom.datamodule.reading import selected_rows
 from skyloom.errors import ConfigError, InputError
-from skyloom.progress import Bar, progress
+from skyloom.progress import progress
 from skyloom.step.band_stats import has_bands, measure_bands
+from skyloom.step.stats_pieces import Measurer, Measuring, measure_piece, merge
 from skyloom.store import Artifact, Build, builds, of_kind
-from skyloom.transform import Preprocess
-from skyloom.transform.moments import RELATIVE_ERROR, Moments
-
-NUMBERS = ("count", "blank", "mean", "squares", "low", "high")
+from skyloom.transform.moments import RELATIVE_ERROR
 
 
 @builds(
@@ -80,7 +74,7 @@ def stats(
     batch_size
         Cutouts per read; changes the result by rounding in float64 only. Not used with bands.
     workers
-        Processes that read cutouts with bands.
+        Processes that read.
     image_roots
         Folders in which images that have moved are looked for.
 
@@ -99,22 +93,24 @@ def stats(
         return
     if integrity is not None or method != "pooled":
         raise ConfigError(f"integrity and method={method} go with bands, which cutouts {cutouts.id} do not have")
-    prepare = None if preprocess is None else Preprocess.from_options(preprocess, "preprocess")
-    index = CutoutIndex(cutouts, image_roots=image_roots)
+    measuring = Measuring(build.request.id, cutouts, image_roots, preprocess, batch_size, on_error == "skip")
+    measurer = Measurer(measuring)
+    index, prepare = measurer.index, measurer.prepare
     rows = selected_rows(index, selection)
     if on_error == "stop":
         index.check_images(rows)
+    spans = range(0, len(rows), shard_rows)
+    tasks = {f"{number:06d}": (measuring, rows[start : start + shard_rows]) for number, start in enumerate(spans)}
     with progress(len(rows), "stats", "cutouts") as bar:
-        for number, start in enumerate(range(0, len(rows), shard_rows)):
-            part, key = rows[start : start + shard_rows], f"{number:06d}"
-
-            def make(folder: Path, part: np.ndarray = part) -> None:
-                _measure(folder, index, part, prepare, batch_size, on_error == "skip", bar)
-
-            if build.done(key):
-                bar.advance(len(part))
-            build.shard(key, make)
-    totals, failed, messages = _merge(build.shards())
+        if build.processes(workers) == 1:
+            for key, (_, part) in tasks.items():
+                if build.done(key):
+                    bar.advance(len(part))
+                build.shard(key, lambda folder, part=part: measurer.write(folder, part, bar.advance))  # type: ignore[misc]
+        else:
+            build.shards_in_parallel(tasks, measure_piece, workers=workers, done=lambda: bar.advance(shard_rows),
+                                     describe=lambda task: f"{len(task[1])} cutouts from row {task[1][0]}")  # fmt: skip
+    totals, failed, messages = merge(build.shards())
     raw, scaled = totals[0], totals[1:]
     if raw.count == 0:
         raise InputError(f"cutouts {cutouts.id}: no finite pixel in {len(rows)} cutouts; nothing can be measured")
@@ -136,48 +132,3 @@ def stats(
         build.note(
             scaled_mean=[one["mean"] for one in result["scaled"]], scaled_std=[one["std"] for one in result["scaled"]]
         )
-
-
-def _measure(
-    folder: Path,
-    index: CutoutIndex,
-    rows: np.ndarray,
-    prepare: Preprocess | None,
-    batch_size: int,
-    skip: bool,
-    bar: Bar,
-) -> None:
-    """Write the piece of some rows: the moments of raw pixels, then of each scaled channel."""
-    channels = len(prepare.stretches) if prepare else 0  # channels that repeat another have its numbers
-    totals = [Moments.none() for _ in range(1 + channels)]
-    failed: list[str] = []
-    for batch in read_ahead(index, rows, batch_size, skip=skip):
-        failed += [message for _, message in batch.failed]
-        if len(batch.places):
-            parts = [batch.values]
-            if prepare is not None:
-                scaled = prepare.scale(torch.from_numpy(batch.values).unsqueeze(1)).numpy()
-                parts += [scaled[:, channel] for channel in range(channels)]
-            totals = [total.merged(Moments.of(part)) for total, part in zip(totals, parts, strict=True)]
-        bar.advance(len(batch.places) + len(batch.failed))
-    folder.mkdir()
-    np.save(folder / "numbers.npy", np.array([[float(getattr(t, name)) for name in NUMBERS] for t in totals]))
-    np.save(folder / "bins.npy", np.stack([total.bins for total in totals]))
-    np.save(folder / "failed.npy", np.array(len(failed)))
-    (folder / "failed.txt").write_text("\n".join(dict.fromkeys(failed)))
-
-
-def _merge(pieces: list[Path]) -> tuple[list[Moments], int, list[str]]:
-    """All pieces together, in their order; with the number of cutouts that failed, and why."""
-    totals: list[Moments] = []
-    failed, messages = 0, []
-    for piece in pieces:
-        numbers, bins = np.load(piece / "numbers.npy"), np.load(piece / "bins.npy")
-        parts = [
-            Moments(int(count), int(blank), float(mean), float(squares), float(low), float(high), counts)
-            for (count, blank, mean, squares, low, high), counts in zip(numbers, bins, strict=True)
-        ]
-        totals = [a.merged(b) for a, b in zip(totals, parts, strict=True)] if totals else parts
-        failed += int(np.load(piece / "failed.npy"))
-        messages += (piece / "failed.txt").read_text().splitlines()
-    return totals, failed, list(dict.fromkeys(messages))

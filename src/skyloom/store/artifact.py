@@ -89,7 +89,7 @@ class Artifact:
         """The artifacts this one was made from, opened from the same store."""
         found = {}
         for role, entry in self.manifest["inputs"].items():
-            for name, identity in _identities(role, entry):
+            for name, identity in identities(role, entry):
                 path = self.path.parents[1] / identity["kind"] / identity["id"]
                 if not (path / MANIFEST).exists():
                     raise StoreError(
@@ -193,12 +193,12 @@ class Artifact:
         return f"Artifact({self.kind} {self.id}, {self.path})"
 
 
-def _identities(role: str, entry: Any) -> list[tuple[str, dict[str, str]]]:
+def identities(role: str, entry: Any) -> list[tuple[str, dict[str, str]]]:
     """Flatten an input entry to named artifact identities; file sets and missing inputs have none."""
     if isinstance(entry, list):
-        return [pair for i, item in enumerate(entry) for pair in _identities(f"{role}[{i}]", item)]
+        return [pair for i, item in enumerate(entry) for pair in identities(f"{role}[{i}]", item)]
     if isinstance(entry, dict) and "kind" in entry and "id" in entry:
         return [(role, entry)]
     if isinstance(entry, dict):
-        return [pair for key, item in entry.items() for pair in _identities(f"{role}.{key}", item)]
+        return [pair for key, item in entry.items() for pair in identities(f"{role}.{key}", item)]
     return []

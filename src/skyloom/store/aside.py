@@ -1,6 +1,7 @@
 """Files and folders that appear under their name only when they are whole and on disk."""
 
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ TEMPORARY = ".tmp-"
 def written_aside(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; what was written there is synced and renamed on success."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{TEMPORARY}{os.getpid()}-{final.name}")
+    writer = f"{platform.node()}-{os.getpid()}"  # on a shared disk others write, too
+    temporary = final.with_name(f"{TEMPORARY}{writer}-{final.name}")
     try:
         yield temporary
         sync(temporary)

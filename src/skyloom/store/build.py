@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skyloom.store import parallel, provenance
+from skyloom.store import provenance
 from skyloom.store.artifact import HISTORY, MANIFEST, SCHEMA, Artifact
 from skyloom.store.aside import TEMPORARY, remove, sync_entry, written_aside
+from skyloom.store.executor import Executor, Local
 from skyloom.store.fingerprint import sha256_file
 from skyloom.store.ids import Request, plain
 
@@ -34,6 +35,8 @@ class Build:
         What is being made.
     settings
         Parameters that change how fast the work goes, never its result; only recorded.
+    executor
+        Who makes pieces; None: processes on this machine.
 
     Attributes
     ----------
@@ -41,11 +44,14 @@ class Build:
         Name of the artifact's main table, set by the step.
     """
 
-    def __init__(self, path: Path, request: Request, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, request: Request, settings: dict[str, Any] | None = None, executor: Executor | None = None
+    ) -> None:
         self.path = path
         self.request = request
         self.table: str | None = None
         self._settings = settings or {}
+        self._executor: Executor = executor or Local()
         self._counts: dict[str, Any] = {}
         self._dropped: dict[str, dict[str, Any]] = {}
         self._notes: dict[str, Any] = {}
@@ -95,7 +101,7 @@ class Build:
             Called as ``make(path, task)`` like that of :meth:`shard`, in another process: a function of a module, not
             one defined inside another.
         workers
-            Number of processes; 1 works in this one, one piece after the other.
+            Number of processes; 1 works in this one, one piece after the other. The executor may know better.
         done
             Called whenever one more piece is there.
         describe
@@ -109,10 +115,16 @@ class Build:
         Raises
         ------
         StoreError
-            A worker was killed (out of memory). What ``make`` raises is raised again, that of the first key if several
-            fail; pieces under way are finished before.
+            A worker was killed (out of memory), or a job has failed too often. What ``make`` raises is raised again,
+            that of the first key if several fail; pieces under way are finished before.
         """
-        return parallel.make_pieces(self.path / SHARDS, tasks, make, workers=workers, done=done, describe=describe)
+        return self._executor.make_pieces(
+            self.path, self.path / SHARDS, tasks, make, workers=workers, done=done, describe=describe
+        )
+
+    def processes(self, asked: int) -> int:
+        """How many processes make pieces on this machine when a step asks for so many; 0: they are made elsewhere."""
+        return self._executor.processes(asked)
 
     def done(self, key: str) -> bool:
         """Whether the piece ``key`` is finished."""
@@ -163,6 +175,7 @@ class Build:
 
     def prepare(self) -> int:
         """Create the folder or clear what an interrupted run left half-written; returns the pieces that remain."""
+        self._executor.stop_earlier(self.path)
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
         for leftover in [*self.path.rglob(f"{TEMPORARY}*")]:
             remove(leftover)

@@ -17,6 +17,7 @@ from skyloom.errors import SkyloomError, StoreError
 from skyloom.store.arguments import check_arguments
 from skyloom.store.artifact import Artifact
 from skyloom.store.build import REQUEST, Build
+from skyloom.store.executor import JOBS, Executor
 from skyloom.store.ids import Request, canonical, plain
 from skyloom.store.store import Store
 
@@ -71,6 +72,7 @@ def builds(
     inputs: Mapping[str, Resolver] | None = None,
     free: tuple[str, ...] = (),
     unused: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda values: (),
+    pieces: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., Any]]:
     """Turn ``body(build, *, ...)`` into a function that returns a finished :class:`Artifact`.
 
@@ -91,6 +93,9 @@ def builds(
     unused
         From all values, the parameters that are not read with such values (options of a strategy that was not chosen);
         they do not enter the id either.
+    pieces
+        Whether the body works by :meth:`Build.shards_in_parallel`: the function then takes a keyword ``executor``, too
+        (who makes the pieces; None: processes on this machine).
     """
     resolvers = dict(inputs or {})
 
@@ -103,6 +108,7 @@ def builds(
         def call(
             *, store: Store | str | Path | None = None, name: str | None = None, dry_run: bool = False, **given: Any
         ) -> Artifact | Plan:
+            executor = given.pop("executor", None) if pieces else None
             where = Store(store)
             step = body.__name__
             values = check_arguments(step, signature, hints, given, unchecked=set(resolvers))
@@ -116,15 +122,11 @@ def builds(
                 parameters={k: plain(values[k]) for k in names if k not in aside},
                 inputs={k: _identity(values[k]) for k in resolvers},
             )
-            return realise(
-                where, request, lambda build: body(build, **values), name, dry_run, {k: values[k] for k in free}
-            )
+            settings = {k: values[k] for k in free} | ({"executor": str(executor)} if executor else {})
+            return realise(where, request, lambda build: body(build, **values), name, dry_run, settings, executor)
 
-        extra = [
-            inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None),
-            inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None),
-            inspect.Parameter("dry_run", inspect.Parameter.KEYWORD_ONLY, default=False),
-        ]
+        own = {"store": None, "name": None, "dry_run": False, **({"executor": None} if pieces else {})}
+        extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in own.items()]
         kept = [p for n, p in signature.parameters.items() if n != "build"]
         call.__signature__ = signature.replace(parameters=kept + extra)  # type: ignore[attr-defined]
         call.step = body.__name__  # type: ignore[attr-defined]
@@ -132,7 +134,7 @@ def builds(
             body.__name__,
             signature,
             hints,
-            {key: value for key, value in arguments.items() if key not in ("store", "name", "dry_run")},
+            {key: value for key, value in arguments.items() if key not in own},
             unchecked=set(resolvers),
         )
         return call
@@ -147,6 +149,7 @@ def realise(
     name: str | None,
     dry_run: bool,
     settings: dict[str, Any],
+    executor: Executor | None = None,
 ) -> Artifact | Plan:
     """Return the artifact of a request, building it when the store does not have it.
 
@@ -162,13 +165,19 @@ def realise(
     if store.has(kind, id):
         _say(f"{kind} {id} is there already, nothing to do")
     else:
-        _build_once(store, request, body, settings)
+        _build_once(store, request, body, settings, executor)
     if name:
         store.names.give(name, f"{kind}/{id}")
     return Artifact(store.path(kind, id))
 
 
-def _build_once(store: Store, request: Request, body: Callable[[Build], None], settings: dict[str, Any]) -> None:
+def _build_once(
+    store: Store,
+    request: Request,
+    body: Callable[[Build], None],
+    settings: dict[str, Any],
+    executor: Executor | None,
+) -> None:
     kind, id = request.kind, request.id
     lock = store.lock(kind, id)
     try:
@@ -185,7 +194,7 @@ def _build_once(store: Store, request: Request, body: Callable[[Build], None], s
         if store.has(kind, id):
             _say(f"{kind} {id} was finished by the other process")
             return
-        build = Build(store.partial(kind, id), request, settings)
+        build = Build(store.partial(kind, id), request, settings, executor)
         try:
             _run_body(build, body, store)
         except BaseException:
@@ -207,7 +216,7 @@ def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None
         body(build)
         build.finish(store.path(kind, id))
     except SkyloomError:
-        if build.path.exists() and not build.shards():
+        if build.path.exists() and not build.shards() and not (build.path / JOBS).exists():
             shutil.rmtree(build.path)  # nothing worth resuming: leave no trace of a request that was refused
         raise
     except Exception as error:

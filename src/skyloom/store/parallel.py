@@ -34,7 +34,7 @@ def make_pieces(
             missing.append(key)
     if workers == 1 or len(missing) <= 1:
         for key in missing:
-            _named(key, describe(tasks[key]), lambda key=key: _make(folder / key, make, tasks[key]))  # type: ignore[misc]
+            _named(key, describe(tasks[key]), lambda key=key: make_piece(folder / key, make, tasks[key]))  # type: ignore[misc]
             done()
     else:
         _in_processes(folder, {key: tasks[key] for key in missing}, make, min(workers, len(missing)), done, describe)
@@ -54,7 +54,7 @@ def _in_processes(
     keys: dict[Future[None], str] = {}
     try:
         for key, task in tasks.items():
-            keys[pool.submit(_make, folder / key, make, task)] = key
+            keys[pool.submit(make_piece, folder / key, make, task)] = key
         waiting = set(keys)
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -81,7 +81,8 @@ def _in_processes(
         )
 
 
-def _make(final: Path, make: Callable[[Path, T], None], task: T) -> None:
+def make_piece(final: Path, make: Callable[[Path, T], None], task: T) -> None:
+    """Make one piece; it appears under its name when it is whole."""
     with written_aside(final) as temporary:
         make(temporary, task)
 

@@ -1,5 +1,6 @@
 """Which code and which packages made an artifact."""
 
+import json
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +19,14 @@ def code() -> dict[str, object]:
     Returns
     -------
     dict
-        ``version``; ``git_commit`` and ``git_dirty`` are None when the code is not in a git checkout.
+        ``version``; ``git_commit`` and ``git_dirty`` are None when the code is not in a git checkout. Of a
+        copy that was made for jobs of a cluster (:mod:`skyloom.run.freeze`), those of the checkout at that time.
     """
     here = Path(__file__).resolve().parent
+    note = here.parents[2] / "code.json"
+    if note.exists():
+        noted = json.loads(note.read_text())
+        return {key: noted[key] for key in ("version", "git_commit", "git_dirty")}
     commit = _git(here, "rev-parse", "HEAD")
     status = _git(here, "status", "--porcelain", "--untracked-files=no") if commit else None
     dirty = None if status is None else bool(status)

@@ -1,6 +1,8 @@
 """What the processes of a fit do together: rank 0 decides when to save and when to stop."""
 
+import os
 import signal
+import threading
 from typing import Any
 
 import torch
@@ -9,44 +11,61 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class Agreement(Callback):
-    """Makes all processes save and stop between the same two batches.
+    """Makes all processes save and stop between the same two optimiser steps.
 
     Lightning answers a SIGTERM with a message to the other processes from within the signal, wherever the process
-    is; if that is within another exchange, they wait for each other for ever. Here the signal only leaves a word.
+    is; if that is within another exchange, they wait for each other for ever. Here the signal only leaves a word, and
+    so does the one that submitit lets Slurm send before a job's time is over or its place is taken. What submitit does
+    at that signal (putting the job into the queue again) is left to it, when all is saved and closed.
 
     Attributes
     ----------
-    stopping : bool
-        Rank 0 has got a SIGTERM.
+    stopping : int
+        The signal that rank 0 has got, 0 for none.
     """
 
     def __init__(self) -> None:
-        self.stopping = False
+        self.stopping = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM over from Lightning, which puts the former handler back at the end."""
-        if trainer.world_size > 1:
-            signal.signal(signal.SIGTERM, self._stop if trainer.is_global_zero else signal.SIG_IGN)
+        """Take the signals over; Lightning puts the former handlers back at the end."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, preemption()):
+                signal.signal(number, self._stop if trainer.is_global_zero else signal.SIG_IGN)
 
-    def save_now(self, trainer: Trainer, due: bool) -> bool:
+    def save_now(self, trainer: Trainer, due: bool, *, whole: bool) -> bool:
         """Whether to save: what rank 0 finds due.
+
+        Parameters
+        ----------
+        trainer
+            Of this process.
+        due
+            What this process finds.
+        whole
+            Between two optimiser steps; within one nothing is stopped, since no checkpoint holds its gradients.
 
         Raises
         ------
         SIGTERMException
             In all processes, when rank 0 shall stop.
         """
-        if trainer.world_size == 1:
-            return due
-        said = torch.tensor([int(due), int(self.stopping)], device=trainer.strategy.root_device)
-        torch.distributed.broadcast(said, src=0)
-        save, stop = said.tolist()
-        if stop:
+        save, stop = int(due), self.stopping
+        if trainer.world_size > 1:
+            said = torch.tensor([save, stop], device=trainer.strategy.root_device)
+            torch.distributed.broadcast(said, src=0)
+            save, stop = said.tolist()
+        if stop and whole:
             raise SIGTERMException
         return bool(save)
 
-    def _stop(self, *_: Any) -> None:
-        self.stopping = True
+    def _stop(self, number: int, *_: Any) -> None:
+        self.stopping = number
+
+
+def preemption() -> signal.Signals:
+    """The signal by which submitit lets Slurm announce the end of a job."""
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
 def gather(trainer: Trainer, value: Any) -> list[Any]:

@@ -87,7 +87,15 @@ class StepSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the streams of the CPU and of the GPUs."""
-        key = (trainer.current_epoch, batch_idx, trainer.global_rank)
+        self._start(trainer.current_epoch, batch_idx, trainer.global_rank)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Set the streams to the same in each epoch, so that losses of random samples can be compared."""
+        self._start(1, 0, batch_idx, trainer.global_rank)
+
+    def _start(self, *key: int) -> None:
         torch.manual_seed(int(np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)[0]))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.tensor import DTensor
 
 from skyloom.errors import InputError
 from skyloom.trainer.agree import gather
@@ -67,7 +68,8 @@ class FiniteLoss(Callback):
     ) -> None:
         """Judge the step before, or with ``skip`` this one."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        self.grad_norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP: each has its part
         fine = torch.stack([torch.isfinite(loss) for loss, _ in self._batches]).all()
         if trainer.precision != "16-mixed":  # whose scaler leaves steps with infinite gradients out by itself
             fine = fine & torch.isfinite(self.grad_norm)
@@ -79,6 +81,10 @@ class FiniteLoss(Callback):
         self._batches = []
         if self.skip and bool(bad):
             self._leave_out(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before anything is predicted with the weights."""
+        self.check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before the state is saved."""

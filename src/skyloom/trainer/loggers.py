@@ -1,42 +1,17 @@
 """The loggers beside metrics.csv: Weights & Biases and MLflow, both without a network unless told otherwise."""
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from pydantic import BaseModel, ConfigDict
 
-from skyloom.errors import ConfigError
-
-log = logging.getLogger("skyloom")
-
-
-class WandbOptions(BaseModel):
-    """Options of Weights & Biases; names are those of ``wandb.init``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Literal["offline", "online", "disabled"]
-    project: str
-    entity: str | None
-    name: str | None
-    group: str | None
-    job_type: str | None
-    tags: list[str]
-
-
-class MlflowOptions(BaseModel):
-    """Options of MLflow."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tracking_uri: str | None
-    experiment_name: str
-    run_name: str | None
-    tags: dict[str, str]
+from skyloom.trainer.about import About
+from skyloom.trainer.mlflow_run import MlflowOptions, close_mlflow, open_mlflow, told_mlflow
+from skyloom.trainer.tolerant import TolerantLogger
+from skyloom.trainer.wandb_run import WandbOptions, close_wandb, open_wandb, told_wandb
 
 
 class LoggerOptions(BaseModel):
@@ -54,23 +29,21 @@ class LoggerOptions(BaseModel):
 
 
 @contextmanager
-def open_loggers(
-    options: LoggerOptions, *, id: str, runs: Path, scratch: Path, hyperparameters: Mapping[str, Any]
-) -> Iterator[list[Logger]]:
+def open_loggers(options: LoggerOptions, about: About, *, runs: Path) -> Iterator[list[Logger]]:
     """Open the chosen loggers, and close them whatever happens.
+
+    Each is told the resolved request, the version of the code and the artifacts that this one is made from, and at the
+    end, if that is reached, which artifact came of it.
 
     Parameters
     ----------
     options
         Which ones.
-    id
-        Of the artifact; the run of W&B gets it as its id, that of MLflow as a tag.
+    about
+        The artifact. The run of W&B gets its id, that of MLflow carries it as the tag ``skyloom.id``; another attempt
+        goes on with the same run.
     runs
         Folder of the runs. W&B writes to ``runs/loggers/<id>``, MLflow to ``runs/mlflow.db``, never into the artifact.
-    scratch
-        Survives a killed fit; keeps the id of the MLflow run so that the next attempt goes on with it.
-    hyperparameters
-        The resolved configuration.
 
     Yields
     ------
@@ -83,84 +56,57 @@ def open_loggers(
         A package is not installed, or a server cannot be reached.
     """
     loggers: list[Logger] = []
+    status = "FAILED"
     try:
         if options.wandb:
-            loggers.append(_wandb(options.wandb, id, runs / "loggers" / id))
+            loggers.append(open_wandb(options.wandb, about, runs / "loggers" / about.id))
         if options.mlflow:
-            loggers.append(_mlflow(options.mlflow, id, runs.absolute(), scratch / "mlflow_run"))
-        for logger in loggers:
-            logger.log_hyperparams({"id": id, **hyperparameters})
+            loggers.append(open_mlflow(options.mlflow, about, runs.absolute()))
         yield loggers
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
     finally:
-        if options.wandb and loggers:
-            import wandb
+        for logger in loggers:  # a run left open would get what the next fit of a sweep in one process logs
+            if isinstance(logger, WandbLogger) and options.wandb:
+                close_wandb(logger, about, options.wandb, whole=status == "FINISHED")
+            elif isinstance(logger, TolerantLogger):
+                close_mlflow(logger, status)
 
-            wandb.finish()  # otherwise a sweep in one process would log everything to its first run
+
+def untold(options: LoggerOptions, id: str, runs: Path) -> LoggerOptions | None:
+    """Those of the chosen loggers that have no finished run of an artifact; None when there is none."""
+    left = LoggerOptions(
+        wandb=None if options.wandb and told_wandb(options.wandb, runs / "loggers" / id) else options.wandb,
+        mlflow=None if options.mlflow and told_mlflow(options.mlflow, id, runs.absolute()) else options.mlflow,
+    )
+    return left if left.wandb or left.mlflow else None
 
 
 def log_picture(logger: Logger, key: str, path: Path, step: int) -> None:
     """Give a logger a picture, if it is of a kind that takes some."""
-    from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
-
     if isinstance(logger, WandbLogger):
         logger.log_image(key=key, images=[str(path)], step=step)
-    elif isinstance(logger, MLFlowLogger):
-        logger.experiment.log_artifact(str(logger.run_id), str(path), artifact_path=key)
+    elif isinstance(logger, TolerantLogger):
+        logger.log_file(path, key)
 
 
-def _wandb(options: WandbOptions, id: str, folder: Path) -> Logger:
-    try:
+def log_page(logger: Logger, key: str, path: Path) -> None:
+    """Give a logger a page of HTML, if it is of a kind that takes some."""
+    if isinstance(logger, WandbLogger):
         import wandb
-    except ModuleNotFoundError as error:
-        raise ConfigError("logger=wandb needs the package wandb: pip install wandb") from error
-    from lightning.pytorch.loggers import WandbLogger
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if wandb.run is not None:
-        wandb.finish()  # a run left open in a notebook would swallow this one
-    try:
-        run = wandb.init(
-            dir=folder,
-            id=id,
-            resume="allow",
-            settings=wandb.Settings(console="off", quiet=True),
-            **options.model_dump(),
-        )
-    except wandb.errors.Error as error:
-        raise ConfigError(
-            f"logger.wandb: {' '.join(str(error).split())}; log in with 'wandb login' or set logger.wandb.mode=offline"
-        ) from error
-    if options.mode == "offline":
-        log.info("W&B run in %s; upload it when the fit has ended: wandb sync FOLDER", Path(run.dir).parent)
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(experiment=run, save_dir=folder, log_model=False)
+        logger.experiment.log({key: wandb.Html(path.read_text(), inject=False)})
+    elif isinstance(logger, TolerantLogger):
+        logger.log_file(path)
 
 
-def _mlflow(options: MlflowOptions, id: str, runs: Path, memory: Path) -> Logger:
-    try:
-        import mlflow
-    except ModuleNotFoundError as error:
-        raise ConfigError("logger=mlflow needs the package mlflow: pip install 'mlflow>=3.1'") from error
-    from lightning.pytorch.loggers import MLFlowLogger
-
-    for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):  # they tell how a new data base is filled
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    runs.mkdir(parents=True, exist_ok=True)
-    uri = options.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
-    try:
-        logger = MLFlowLogger(
-            experiment_name=options.experiment_name,
-            run_name=options.run_name or id,
-            tracking_uri=uri,
-            tags={**options.tags, "skyloom.id": id},
-            artifact_location=None if options.tracking_uri else str(runs / "mlflow"),
-            run_id=memory.read_text() if memory.exists() else None,
-        )
-        memory.write_text(str(logger.run_id))
-    except mlflow.exceptions.MlflowException as error:
-        raise ConfigError(
-            f"logger.mlflow: {uri} does not answer ({' '.join(str(error).split())[:200]}); "
-            "start the server or leave logger.mlflow.tracking_uri out"
-        ) from error
-    return logger
+def log_summary(loggers: Sequence[Logger], values: Mapping[str, float], step: int = 0) -> None:
+    """Give loggers numbers that stand for the whole run, such as the best score, to compare runs by."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with suppress(AttributeError):  # disabled
+                logger.experiment.summary.update(dict(values))
+        else:
+            logger.log_metrics(dict(values), step=step)

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import nn
 
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.store.arguments import check_arguments
+from skyloom.trainer.ranks import started
+from skyloom.trainer.validation import ValidationOptions
 
 PLACE = (  # where a fit runs and how often its state is saved: no part of an id
     "accelerator",
@@ -69,6 +72,9 @@ class TrainerOptions(BaseModel):
         Optimiser steps between two rows of ``metrics.csv``.
     deterministic
         Only use algorithms that give the same bits each time on one GPU.
+    channels_last
+        Keep the weights of convolutions with their channels last in memory, which is faster in bf16 and on CPUs;
+        results differ by rounding.
     sync_batchnorm
         Batch statistics over all processes instead of each one's own part of the batch; on GPUs only.
     on_nan
@@ -77,11 +83,14 @@ class TrainerOptions(BaseModel):
         Largest share of all optimiser steps that may be skipped.
     monitor
         What is measured and drawn on the way.
+    validation
+        How often a task that validates does so, and on how much; no part of the ids of other tasks.
     devices, num_nodes
         Processes on each machine, one device each, and machines. Their product is part of the id, since the global
         batch is as many times ``batch_size``.
     strategy
-        ``ddp``, or Lightning's longer name that also allows weights without a gradient.
+        ``ddp``, or Lightning's longer name that also allows weights without a gradient, or ``fsdp``, which shares the
+        weights out among the processes.
     accelerator
         Where it runs.
     checkpoint_every_n_epochs, checkpoint_every_min
@@ -97,25 +106,40 @@ class TrainerOptions(BaseModel):
     limit_train_batches: PositiveInt | None
     log_every_n_steps: PositiveInt
     deterministic: bool
+    channels_last: bool
     sync_batchnorm: bool
     on_nan: Literal["stop", "skip"]
     max_nan_fraction: Annotated[float, Field(ge=0, le=1)]
     monitor: MonitorOptions
+    validation: ValidationOptions
     devices: PositiveInt
     num_nodes: PositiveInt
-    strategy: Literal["ddp", "ddp_find_unused_parameters_true"]
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true", "fsdp"]
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     checkpoint_every_n_epochs: PositiveInt
     checkpoint_every_min: PositiveFloat | None
 
     def parameter(self) -> dict[str, Any]:
         """What enters an id: all but where it runs and how often its state is saved; of the processes their number."""
-        return {**self.model_dump(exclude=set(PLACE)), "world_size": self.world_size}
+        left_out = {*PLACE, "validation"} | (
+            set() if self.channels_last else {"channels_last"}
+        )  # older fits keep their ids
+        return {**self.model_dump(exclude=left_out), "world_size": self.world_size}
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether no process has the whole network."""
+        return self.strategy == "fsdp" and self.world_size > 1
 
     @property
     def world_size(self) -> int:
         """Processes on all machines together."""
         return self.devices * self.num_nodes
+
+    def place(self, module: nn.Module) -> None:
+        """Lay the weights of a module out in memory as ``channels_last`` says."""
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def check_machine(self) -> None:
         """Refuse what this machine cannot do.
@@ -129,17 +153,23 @@ class TrainerOptions(BaseModel):
         on_gpu = self.accelerator == "gpu" or (self.accelerator == "auto" and gpus > 0)
         if self.accelerator == "gpu" and not gpus:
             raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; use trainer=auto or trainer=cpu")
-        if self.num_nodes > 1:
+        if self.num_nodes > 1 and not started():
             raise ConfigError(
-                f"trainer.num_nodes={self.num_nodes}: a fit runs on one machine so far; use more trainer.devices"
+                f"trainer.num_nodes={self.num_nodes}: on several machines Slurm or torchrun has to start the "
+                "processes; set hydra/launcher=slurm_ddp_nodes, or see docs/howto/many-gpus.md"
             )
         if on_gpu and self.devices > gpus:
-            raise ConfigError(f"trainer.devices={self.devices}: torch sees {gpus} GPU(s) here; lower it")
+            raise ConfigError(
+                f"trainer.devices={self.devices}: torch sees {gpus} GPU(s) here; lower it (and let Slurm give GPUs to "
+                "machines, --gpus-per-node, not to tasks)"
+            )
         if self.devices > 1 and (self.accelerator == "mps" or (self.accelerator == "auto" and not on_gpu)):
             raise ConfigError(
                 f"trainer.devices={self.devices} takes GPUs of NVIDIA, of which torch sees none here; to try it with "
                 "that many processes on the CPU set trainer.accelerator=cpu"
             )
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise ConfigError("trainer.strategy=fsdp: set trainer.precision=bf16-mixed, which needs no scaled losses")
         if self.sync_batchnorm and not on_gpu:
             raise ConfigError(
                 "trainer.sync_batchnorm=true: torch synchronises batch normalisation on GPUs only; set it to false, "

@@ -1,4 +1,4 @@
-"""Several processes for one fit: the caller is rank 0, the others are started from it and end with it."""
+"""Several processes for one fit: the caller is rank 0, the others are started here, or by Slurm or torchrun."""
 
 import os
 import pickle
@@ -12,67 +12,15 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
-from lightning.pytorch.plugins.environments import ClusterEnvironment
 
-from skyloom.errors import SkyloomError, StoreError
+from skyloom.errors import ConfigError, SkyloomError, StoreError
+from skyloom.trainer.environment import Processes
+from skyloom.trainer.outside import open_started
+from skyloom.trainer.ranks import started, wrong_size
+from skyloom.trainer.rendezvous import leader
 
 GRACE_S = 60.0  # for rank 0 to notice by itself that another process is gone; NCCL may not
 REPORT_S = 10.0  # for the report of a process whose end rank 0 has noticed
-
-
-class Processes(ClusterEnvironment):
-    """Tells Lightning which process this is, so that it starts none and looks at no variable of a queue.
-
-    A launcher that starts all processes itself (torchrun, Slurm) has its own such class in Lightning.
-
-    Parameters
-    ----------
-    rank
-        Number of this process.
-    size
-        Number of processes.
-    port
-        Where rank 0 listens, on this machine only.
-    """
-
-    creates_processes_externally = True
-    main_address = "127.0.0.1"
-
-    def __init__(self, rank: int, size: int, port: int) -> None:
-        super().__init__()
-        self.rank, self.size, self._port = rank, size, port
-
-    @property
-    def main_port(self) -> int:
-        """Port of rank 0."""
-        return self._port
-
-    @staticmethod
-    def detect() -> bool:
-        """Never chosen by Lightning itself."""
-        return False
-
-    def world_size(self) -> int:
-        """Processes."""
-        return self.size
-
-    def set_world_size(self, size: int) -> None:
-        """It is fixed."""
-
-    def global_rank(self) -> int:
-        """Number of this process."""
-        return self.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """It is fixed."""
-
-    def local_rank(self) -> int:
-        """Number of this process, and of its GPU."""
-        return self.rank
-
-    def node_rank(self) -> int:
-        """There is one machine."""
-        return 0
 
 
 @contextmanager
@@ -92,7 +40,15 @@ def open_processes(work: Callable[[Any, Processes], None], job: Any, size: int) 
     ------
     SkyloomError
         What another process raised, or that it was killed.
+    ConfigError
+        Slurm or torchrun have started another number of processes.
     """
+    if mine := leader():
+        with open_started(mine, work, job, size) as environment:
+            yield environment
+        return
+    if size > 1 and (elsewhere := started()):
+        raise ConfigError(f"{wrong_size(1, elsewhere)}: only train.py and recipes share a fit among them")
     environment = Processes(0, size, find_free_network_port())
     if size == 1:
         yield environment

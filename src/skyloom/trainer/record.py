@@ -93,6 +93,10 @@ class CsvRecord(Logger):
             self._replace(self._read()[:rows])
         self.rows = rows
 
+    def history(self) -> list[dict[str, float]]:
+        """All rows that are written, each with the columns that it has."""
+        return [{key: float(value) for key, value in row.items() if value} for row in self._read()]
+
     def last(self) -> dict[str, float]:
         """The last finite value of each metric."""
         values = ((key, float(value)) for row in self._read() for key, value in row.items() if value)

@@ -65,6 +65,7 @@ class EpochLoader:
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
         )
 
 
@@ -114,7 +115,7 @@ class Resume(Checkpoint):
         self._every_n_epochs, self._every_min = every_n_epochs, every_min
         self._saved = time.monotonic()
         self._sums: dict[str, list[torch.Tensor]] = {}
-        self._moved = False
+        self._moved = self._at_start = self._validating = False
         self.images = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -123,14 +124,26 @@ class Resume(Checkpoint):
         minutes = (time.monotonic() - self._saved) / 60
         between = batch_idx == 0 and trainer.current_epoch % self._every_n_epochs == 0
         due = between or (self._every_min is not None and minutes >= self._every_min)
-        if self._agreement.save_now(trainer, due):
+        whole = batch_idx % trainer.accumulate_grad_batches == 0
+        if self._agreement.save_now(trainer, due, whole=whole):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after a SIGTERM, for which Lightning raises this between two batches."""
-        if isinstance(exception, SIGTERMException):
+        """Save after a SIGTERM, for which Lightning raises this between two batches.
+
+        Not between two of a validation: nothing could go on from there, and the checkpoint before is whole.
+        """
+        if isinstance(exception, SIGTERMException) and not self._validating:
             self._add_sums(trainer)
             self._save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that a state of now could not be gone on from."""
+        self._validating = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that it could again."""
+        self._validating = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -170,9 +183,17 @@ class Resume(Checkpoint):
         self._loader.start = state["batches"]
         self._sums = state["sums"]
         self._moved = state.get("moved", False)
+        self._at_start = not state["batches"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the learning rates of this fit's schedule when the checkpoint is of a shorter one."""
+        """Set the learning rates of this fit's schedule when the checkpoint is of a shorter one.
+
+        And begin an epoch that the checkpoint stands before as a new one: Lightning takes one that was interrupted
+        before its first batch for one that was interrupted before its validation, and would count a step too many.
+        """
+        if self._at_start and trainer.enable_validation:
+            trainer.fit_loop.epoch_loop.restarting = False
+        self._at_start = False
         if self._moved:
             for config in trainer.lr_scheduler_configs:
                 scheduler: Any = config.scheduler

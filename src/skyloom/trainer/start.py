@@ -13,8 +13,8 @@ from lightning.pytorch import LightningModule
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.store import Artifact, Store, fingerprint
-from skyloom.trainer.fit import CHECKPOINT as FILE
-from skyloom.trainer.fit import Job, Write
+from skyloom.trainer.job import CHECKPOINT as FILE
+from skyloom.trainer.job import Job, Write
 from skyloom.trainer.resume import KEY, VERSION
 
 DAMAGED = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
@@ -152,9 +152,10 @@ def _whole(checkpoint: Mapping[str, Any]) -> int:
 
 def _same(file: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Compare what is fitted; the network first, since that is what people get wrong."""
-    for group, what in (("backbone", "network"), ("task", "task")):
-        for key in sorted({*theirs[group], *ours[group]} - {"seed", "allow_missing"}):
-            then, now = theirs[group].get(key), ours[group].get(key)
+    for group, what in (("backbone", "network"), ("detector", "network"), ("task", "task")):
+        there, here = theirs.get(group, {}), ours.get(group, {})
+        for key in sorted({*there, *here} - {"seed", "allow_missing"}):
+            then, now = there.get(key), here.get(key)
             if then != now:
                 raise InputError(
                     f"ckpt: {file} is of another {what}: {group}.{key} is {then!r} there and {now!r} here; set "

@@ -1,6 +1,5 @@
 """train.py: fits a task on data with a backbone; the trained model is an artifact."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +11,17 @@ from safetensors.torch import save_file
 from skyloom.backbone.spec import WEIGHTS_FILE, BackboneSpec, Weights, open_weights
 from skyloom.datamodule.joint_inputs import auto_inputs
 from skyloom.datamodule.labels import open_labels
-from skyloom.errors import ConfigError, unknown_choice
+from skyloom.errors import ConfigError
 from skyloom.store import Artifact, Build, Store, builds, of_kind
-from skyloom.trainer.fit import Job, fit
+from skyloom.trainer.about import About
+from skyloom.trainer.classes import class_of
+from skyloom.trainer.fit import fit
+from skyloom.trainer.job import Job
 from skyloom.trainer.knn_score import KnnScore
 from skyloom.trainer.loggers import LoggerOptions, open_loggers
-from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, named, refuse_unknown
+from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, refuse_unknown
 from skyloom.trainer.record import CsvRecord
+from skyloom.trainer.retell import Retell
 from skyloom.trainer.start import Start, go_on_from, open_start
 from skyloom.trainer.views import ViewPictures
 from skyloom.transform import Preprocess, RadioAugment
@@ -116,7 +119,7 @@ def train(
         The loss is no longer finite; the message names the batch. Or ``ckpt`` does not fit.
     """
     trainer.check_machine()
-    source, kind = _class("datamodule", datamodule, "DataModule"), _class("task", task, "Task")
+    source, kind = class_of("datamodule", datamodule, "DataModule"), class_of("task", task, "Task")
     refuse_unknown("datamodule", source, datamodule.arguments)
     batches = source.from_artifacts(data, datamodule.arguments, seed, image_roots)
     scaling = Preprocess(**checked("transform.preprocess", Preprocess, preprocess))
@@ -125,6 +128,7 @@ def train(
     own = checked("task", kind, own, given_as_objects=("backbone", "augment", "preprocess"))
     network = weights.build(backbone, seed)
     module = kind(backbone=network, augment=views, preprocess=scaling, **own)
+    trainer.place(module)
     facts = {
         "backbone": {**backbone.parameter(), "num_features": network.num_features},
         "preprocess": scaling.config,
@@ -143,14 +147,8 @@ def train(
     )
     if ckpt.file is not None and not job.last.exists():
         go_on_from(ckpt.file, job, build.write)
-    with open_loggers(
-        logger,
-        id=request.id,
-        runs=Path(runs),
-        scratch=build.scratch("fit"),
-        hyperparameters={**request.parameters, "inputs": request.inputs},
-    ) as others:
-        extra: list[Callback] = []
+    with open_loggers(logger, About.of_build(build), runs=Path(runs)) as others:
+        extra: list[Callback] = [Retell(record, others)]
         if trainer.monitor.views_every_n_epochs:
             extra.append(ViewPictures(trainer.monitor.views_every_n_epochs, build.write, build.path, others))
         if monitor_labels:
@@ -172,13 +170,3 @@ def train(
         in_chans=network.in_chans,
         preprocess_digest=scaling.digest,
     )
-
-
-def _class(group: str, options: dict[str, Any], suffix: str) -> Any:
-    """The class behind a name: ``byol`` of the group ``task`` is ``skyloom.task.byol.ByolTask``."""
-    name = named(group, options)
-    folder = Path(__file__).parents[1] / group
-    if not (folder / f"{name}.py").exists():
-        raise unknown_choice(f"{group}.name", name, (p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
-    class_name = "".join(word.capitalize() for word in name.split("_")) + suffix
-    return getattr(importlib.import_module(f"skyloom.{group}.{name}"), class_name)

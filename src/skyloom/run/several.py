@@ -1,0 +1,88 @@
+"""A command that Slurm or torchrun have started several times: rank 0 does it, the others take part in its fits."""
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from skyloom.errors import ConfigError
+from skyloom.trainer.ranks import Rank, started, wrong_size
+
+T = TypeVar("T")
+FOLDER = "rendezvous"  # below paths.runs, which all machines of a job see
+
+
+def shared(verb: str, config: DictConfig, work: Callable[[], T]) -> T | None:
+    """Do the work of a command in rank 0 alone; return None in the other processes, when rank 0 has ended.
+
+    Parameters
+    ----------
+    verb
+        Of the script.
+    config
+        Composed; decides how many processes the command wants.
+    work
+        Does everything, and prints the result.
+
+    Raises
+    ------
+    ConfigError
+        The processes that were started are not those that are wanted; in rank 0 alone, the others just end.
+    """
+    rank = started()
+    if rank is None:
+        return work()
+    from skyloom.trainer.follow import follow
+    from skyloom.trainer.rendezvous import lead
+
+    own: Any = HydraConfig.get()
+    number = OmegaConf.select(own, "job.num", throw_on_missing=False) or 0
+    folder = Path(str(config.paths.runs)).absolute() / FOLDER / f"{rank.key}-{number}"
+    try:
+        _check(verb, config, rank)
+    except ConfigError:
+        if rank.rank == 0:
+            raise
+        _leave_no_folder()
+        sys.exit(2)
+    if rank.rank == 0:
+        with lead(rank, folder):
+            return work()
+    _leave_no_folder()
+    follow(rank, folder)
+    return None
+
+
+def _check(verb: str, config: DictConfig, rank: Rank) -> None:
+    """Compare what was started with what is asked; of a recipe, each of its fits does so."""
+    from skyloom.run.verbs import MEASURING
+
+    if config.get("recipe"):
+        return
+    if verb != "train" or config.task.get("name") in MEASURING:
+        raise ConfigError(
+            f"this command runs in one process, {rank.by} has started {rank.size}; start one (--ntasks=1)"
+        )
+    devices, nodes = int(config.trainer.devices), int(config.trainer.num_nodes)
+    if devices * nodes != rank.size:
+        raise ConfigError(wrong_size(devices * nodes, rank))
+    if nodes != rank.nodes or not rank.well_placed(devices):
+        raise ConfigError(
+            f"{rank.by} has started {rank.size} processes on {rank.nodes} machine(s), other than trainer.devices="
+            f"{devices} on each of trainer.num_nodes={nodes}; set --ntasks-per-node={devices} --nodes={nodes}"
+        )
+
+
+def _leave_no_folder() -> None:
+    """Write nothing: neither the log nor an empty folder of this command."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    with suppress(OSError):  # it is shared with rank 0, or not empty
+        Path(HydraConfig.get().runtime.output_dir).rmdir()
