@@ -4,11 +4,15 @@ import sys
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import skyloom
 from make.feature_sets import features_of, windows
+from make.wandb_file import read_run, segments
 from skyloom.errors import ConfigError
 from skyloom.run.mirror import chosen_loggers
+from skyloom.run.notebook import configure
+from skyloom.run.recipe import run_recipe
 from skyloom.trainer.about import flat_numbers
 
 # MLflow uses a loading strategy that SQLAlchemy 2.1 deprecates; users do not see it, Python hides such warnings.
@@ -70,3 +74,32 @@ def test_a_wrong_option_is_told_in_one_line():
 
 def test_numbers_are_flattened():
     assert dict(flat_numbers({"a": {"b": 1, "c": None, "d": [1]}, "e": True})) == {"a/b": 1.0, "e": 1.0}
+
+
+def test_the_lineage_of_a_recipe_can_be_walked_in_offline_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    config = configure(
+        "curate",
+        {"paths.store": str(tmp_path / "store"), "paths.runs": str(tmp_path / "runs"), "logger": "wandb",
+         "logger.wandb.mode": "offline", "logger.wandb.group": "first"},
+    )  # fmt: skip
+    OmegaConf.set_struct(config, False)
+    links = {
+        "survey": {"curate": "simulate", "survey": "lotss", "mosaics": 1, "size_px": 200},
+        "cutouts": {"curate": "cutouts", "survey": "lotss", "images": {"from": "survey"}, "window_px": 32},
+    }
+    config.recipe = {"name": "tiny", "links": links}
+    chain = run_recipe(config)
+    again = run_recipe(config)
+    assert again.id == chain.id
+    made: dict[str, str] = {}
+    for link, verb in (("survey", "curate"), ("cutouts", "curate")):
+        artifact = chain.artifacts[link]
+        (folder,) = segments(tmp_path / "runs", artifact.id)  # told once, though the chain was run twice
+        run = read_run(folder)
+        assert (run.run.job_type, run.run.run_group, run.config["step"]) == (verb, "first", artifact.step)
+        assert set(run.used) == {f"{other.kind}-{other.id}" for other in artifact.inputs.values()} <= set(made)
+        (name,) = run.made
+        made[name] = link
+    assert run.summary["counts/" + next(key for key, n in artifact.counts.items() if isinstance(n, int))] >= 0
+    assert run.made[name].metadata["counts"] == artifact.counts

@@ -98,10 +98,10 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
     recipe = plain_recipe(config)
     title = str(recipe.get("name") or "recipe")
     links = read_links(recipe.get("links"))
-    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["logger", "paths"]), resolve=True)
-    refuse_secrets([recipe, plain])
-    loggers = chosen_loggers(plain.get("logger"))
-    common = {key: OmegaConf.select(config, key) for key in COMMON} | logger_keys(plain.get("logger"))
+    logger: Any = OmegaConf.to_container(config.logger, resolve=True)
+    refuse_secrets({"recipe": recipe, "logger": logger})
+    loggers = chosen_loggers(logger)
+    common = {key: OmegaConf.select(config, key) for key in COMMON} | logger_keys(logger)
     common |= executor_options(config)
     check_links(links, common, folders)
     chain = Chain(title, [Row(link) for link in links])
@@ -110,7 +110,7 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
             extra = {"name": config.name} if config.name and number == len(links) else {}
             _run_link(chain, row, {**common, **extra}, folders, f"{number}/{len(links)}", bool(config.dry_run))
             if row.artifact and loggers and not config.dry_run:
-                mirror(row.artifact, loggers, verb=row.link.verb, runs=plain["paths"]["runs"])
+                mirror(row.artifact, loggers, verb=row.link.verb, runs=str(config.paths.runs))
             if row.artifact and on_link:
                 on_link(row.link, row.artifact)
     finally:

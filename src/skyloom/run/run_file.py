@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import ConfigError
 from skyloom.report.run_folders import RESULT_FILE, RUN_FILE
@@ -30,7 +30,8 @@ def run_file(verb: str, config: DictConfig) -> Iterator[Callable[[Any], None]]:
         yield lambda result: None
         return
     folder = Path(HydraConfig.get().runtime.output_dir)
-    overrides = list(HydraConfig.get().overrides.task)
+    # As they were typed: filled in, they could hold what a variable of the environment keeps secret.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     said = {"verb": verb, "overrides": overrides, "store": str(Store(config.paths.store).root)}
     (folder / RESULT_FILE).unlink(missing_ok=True)  # of a job that was put into the queue again
     with written_aside(folder / RUN_FILE) as path:

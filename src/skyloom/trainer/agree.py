@@ -26,12 +26,23 @@ class Agreement(Callback):
 
     def __init__(self) -> None:
         self.stopping = 0
+        self._former: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over; Lightning puts the former handlers back at the end."""
+        """Remember who has the signals; Lightning takes SIGTERM right after this."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, preemption()):
-                signal.signal(number, self._stop if trainer.is_global_zero else signal.SIG_IGN)
+            self._former = {number: signal.getsignal(number) for number in (signal.SIGTERM, preemption())}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over, from Lightning too."""
+        for number in self._former:
+            signal.signal(number, self._stop if trainer.is_global_zero else signal.SIG_IGN)
+
+    def release(self) -> None:
+        """Put the former handlers back."""
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former = {}
 
     def save_now(self, trainer: Trainer, due: bool, *, whole: bool) -> bool:
         """Whether to save: what rank 0 finds due.

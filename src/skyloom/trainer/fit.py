@@ -162,6 +162,8 @@ def _run(
                 )  # Lightning turns Ctrl-C into an exit, and ignores it from then on
                 raise KeyboardInterrupt from error
             raise
+        finally:
+            agreement.release()
     return Fitted(resume.images - finite.images, finite.images, finite.ids, monitor.collapsed)
 
 
