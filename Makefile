@@ -42,7 +42,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_conf.py
+	$(BIN)/python -m pytest -q -n logical --maxprocesses=8 tests/test_layers.py tests/test_conf.py
 
 format: $(READY)
 	$(BIN)/ruff format .

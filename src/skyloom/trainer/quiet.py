@@ -16,6 +16,7 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning 2.6 calls torch 2.13 so
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # moving averages stay so
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # Slurm's; we start processes
+        warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no")  # parts.val=null
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

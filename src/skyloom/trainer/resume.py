@@ -115,7 +115,7 @@ class Resume(Checkpoint):
         self._every_n_epochs, self._every_min = every_n_epochs, every_min
         self._saved = time.monotonic()
         self._sums: dict[str, list[torch.Tensor]] = {}
-        self._moved = self._at_start = self._validating = False
+        self._moved = self._at_start = False
         self.images = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -129,21 +129,10 @@ class Resume(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after a SIGTERM, for which Lightning raises this between two batches.
-
-        Not between two of a validation: nothing could go on from there, and the checkpoint before is whole.
-        """
-        if isinstance(exception, SIGTERMException) and not self._validating:
+        """Save after a signal, for which this is raised between two optimiser steps, never within a validation."""
+        if isinstance(exception, SIGTERMException):
             self._add_sums(trainer)
             self._save(trainer)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that a state of now could not be gone on from."""
-        self._validating = True
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that it could again."""
-        self._validating = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
