@@ -122,6 +122,8 @@ class CutoutsDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=EpochSampler(len(self.dataset), self.seed),
             num_workers=self.workers,
+            # A forked worker inherits locks of threads that it does not have (polars, OpenCV), and may wait for ever.
+            multiprocessing_context="forkserver" if self.workers else None,
             collate_fn=_whole,
             drop_last=True,
             persistent_workers=self.workers > 0,

@@ -123,6 +123,7 @@ class LabelledDataModule(LightningDataModule):
             data,
             batch_size=self.batch_size,
             num_workers=self.workers,
+            multiprocessing_context="forkserver" if self.workers else None,  # as in datamodule/cutouts.py
             collate_fn=_whole,
             persistent_workers=self.workers > 0,
             **options,

@@ -171,6 +171,8 @@ class RomanLsstDataModule(LightningDataModule):
             samples,
             batch_size=self.batch_size,
             num_workers=self.workers,
+            # A forked worker inherits locks of threads that it does not have (polars, OpenCV), and may wait for ever.
+            multiprocessing_context="forkserver" if self.workers else None,
             collate_fn=partial(collated, stacked=self.stack),
             worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,

@@ -56,6 +56,7 @@ class Build:
         self._dropped: dict[str, dict[str, Any]] = {}
         self._notes: dict[str, Any] = {}
         self._start = time.time()
+        self._resumed_from: tuple[str, ...] = ()
         self._history: dict[str, Any] = {"attempts": 0, "seconds": 0.0, "started": _utc(self._start)}
 
     # --- pieces ------------------------------------------------------------------------------------------------
@@ -146,6 +147,14 @@ class Build:
         """Write a file (or folder) of the artifact: yields a temporary path that is renamed on success."""
         with written_aside(self.path / name) as temporary:
             yield temporary
+
+    def resumes_from(self, *names: str) -> None:
+        """Name files of the artifact from which an interrupted build goes on; while one is there nothing is removed."""
+        self._resumed_from = names
+
+    def worth_keeping(self) -> bool:
+        """Whether an attempt that failed has left something to go on from."""
+        return bool(self.shards()) or any((self.path / name).exists() for name in self._resumed_from)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the artifact, indented and with sorted keys."""

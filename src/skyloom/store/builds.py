@@ -216,7 +216,7 @@ def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None
         body(build)
         build.finish(store.path(kind, id))
     except SkyloomError:
-        if build.path.exists() and not build.shards() and not (build.path / JOBS).exists():
+        if build.path.exists() and not build.worth_keeping() and not (build.path / JOBS).exists():
             shutil.rmtree(build.path)  # nothing worth resuming: leave no trace of a request that was refused
         raise
     except Exception as error:

@@ -21,7 +21,7 @@ from skyloom.trainer.detect_data import detection_data
 from skyloom.trainer.detect_network import build_network, needs_backbone
 from skyloom.trainer.detect_options import DetectTrainerOptions
 from skyloom.trainer.fit import fit
-from skyloom.trainer.job import Job
+from skyloom.trainer.job import CHECKPOINT, Job
 from skyloom.trainer.loggers import LoggerOptions, log_summary, open_loggers
 from skyloom.trainer.options import DataOptions, checked, data_options, refuse_unknown
 from skyloom.trainer.overlays import Overlays
@@ -104,6 +104,7 @@ def detect(
     InputError
         The loss is no longer finite; the message names the batch. Or an input does not fit.
     """
+    build.resumes_from(CHECKPOINT)
     trainer.check_machine()
     _check_pixels(preprocess)
     if weights.source is not None and not needs_backbone(detector):

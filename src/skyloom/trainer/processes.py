@@ -5,6 +5,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
@@ -149,7 +150,10 @@ def _report(others: list[tuple[Any, connection.Connection]]) -> SkyloomError | N
                 kind, text = receiver.recv()
                 return kind(text)
     for process, _ in others:
-        process.join(0.5)
+        end = time.monotonic() + 1.0
+        while process.exitcode is None and time.monotonic() < end:  # the watching thread may be about to be told it
+            process.join(0.05)
+            time.sleep(0.01)
         if process.exitcode is not None and process.exitcode < 0:
             return StoreError(_killed(process))
     return None

@@ -63,6 +63,7 @@ class EpochLoader:
             loader.dataset,
             batch_sampler=batches,
             num_workers=loader.num_workers,
+            multiprocessing_context=loader.multiprocessing_context,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             worker_init_fn=loader.worker_init_fn,

@@ -16,7 +16,7 @@ from skyloom.store import Artifact, Build, Store, builds, of_kind
 from skyloom.trainer.about import About
 from skyloom.trainer.classes import class_of
 from skyloom.trainer.fit import fit
-from skyloom.trainer.job import Job
+from skyloom.trainer.job import CHECKPOINT, Job
 from skyloom.trainer.knn_score import KnnScore
 from skyloom.trainer.loggers import LoggerOptions, open_loggers
 from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, refuse_unknown
@@ -118,6 +118,7 @@ def train(
     InputError
         The loss is no longer finite; the message names the batch. Or ``ckpt`` does not fit.
     """
+    build.resumes_from(CHECKPOINT)
     trainer.check_machine()
     source, kind = class_of("datamodule", datamodule, "DataModule"), class_of("task", task, "Task")
     refuse_unknown("datamodule", source, datamodule.arguments)

@@ -73,6 +73,7 @@ class ValidationLoader:
             loader.dataset,
             batch_sampler=[chunk.tolist() for chunk in chunks],
             num_workers=loader.num_workers,
+            multiprocessing_context=loader.multiprocessing_context,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             worker_init_fn=loader.worker_init_fn,
