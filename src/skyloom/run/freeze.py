@@ -144,7 +144,7 @@ def check_same_code(config_sources: Sequence[Any]) -> None:
     if main is not None and main.resolve().parent != checkout():
         raise ConfigError(
             f"this job was submitted with the configuration {main} but runs the code of {checkout()}; "
-            f"the job lost its environment: add hydra.launcher.setup=[export PYTHONPATH={main.parent / 'src'}]"
+            f"the job lost its environment: add \"hydra.launcher.setup=['export PYTHONPATH={main.parent / 'src'}']\""
         )
 
 
