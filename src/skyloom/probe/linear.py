@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
+from threadpoolctl import threadpool_limits
 
 TOLERANCE = 1e-5  # largest component of the gradient of the mean loss at which L-BFGS stops
 
@@ -79,7 +80,8 @@ def _fit(x: np.ndarray, classes: int, loss: Loss, l2: float, max_iterations: int
 
     start = np.zeros(shape).ravel()
     options = {"maxiter": max_iterations, "gtol": TOLERANCE, "maxcor": 10}
-    found = minimize(value, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
+    with threadpool_limits(1, "blas"):  # a few classes wide: threads cost more than they bring, and change last bits
+        found = minimize(value, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
     return found[:-1], found[-1]
 
 
