@@ -33,7 +33,7 @@ def overrides(tmp_path: Path, **trainer) -> list[str]:
     ]  # fmt: skip
 
 
-def torchrun(processes: int, tmp_path: Path, **trainer) -> Sequence[str]:
-    """A command that starts train.py in several processes of this machine."""
+def torchrun(processes: int, tmp_path: Path, through: Path | None = None, **trainer) -> Sequence[str]:
+    """A command that starts train.py in several processes of this machine, by way of a script that runs it if given."""
     own = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *own, str(TRAIN), *overrides(tmp_path, **trainer)]
+    return [sys.executable, *own, *([str(through)] if through else []), str(TRAIN), *overrides(tmp_path, **trainer)]

@@ -1,7 +1,6 @@
 """A command that Slurm or torchrun have started several times: rank 0 does it, the others take part in its fits."""
 
 import logging
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +31,9 @@ def shared(verb: str, config: DictConfig, work: Callable[[], T]) -> T | None:
     Raises
     ------
     ConfigError
-        The processes that were started are not those that are wanted; in rank 0 alone, the others just end.
+        The processes that were started are not those that are wanted. Rank 0 alone says so. The others end without
+        one, since at the first failure torchrun (and ``srun --kill-on-bad-exit``) ends all, rank 0 before it has said
+        why. Where only this process is in the wrong place, it says so itself.
     """
     rank = started()
     if rank is None:
@@ -43,23 +44,22 @@ def shared(verb: str, config: DictConfig, work: Callable[[], T]) -> T | None:
     own: Any = HydraConfig.get()
     number = OmegaConf.select(own, "job.num", throw_on_missing=False) or 0
     folder = Path(str(config.paths.runs)).absolute() / FOLDER / f"{rank.key}-{number}"
-    try:
-        _check(verb, config, rank)
-    except ConfigError:
-        if rank.rank == 0:
-            raise
-        _leave_no_folder()
-        sys.exit(2)
     if rank.rank == 0:
+        _check_all(verb, config, rank)
         with lead(rank, folder):
             return work()
     _leave_no_folder()
+    try:
+        _check_all(verb, config, rank)
+    except ConfigError:
+        return None
+    _check_place(config, rank)
     follow(rank, folder)
     return None
 
 
-def _check(verb: str, config: DictConfig, rank: Rank) -> None:
-    """Compare what was started with what is asked; of a recipe, each of its fits does so."""
+def _check_all(verb: str, config: DictConfig, rank: Rank) -> None:
+    """Compare what was started with what is asked, alike in all processes; of a recipe, each of its fits does so."""
     from skyloom.run.verbs import MEASURING
 
     if config.get("recipe"):
@@ -71,11 +71,22 @@ def _check(verb: str, config: DictConfig, rank: Rank) -> None:
     devices, nodes = int(config.trainer.devices), int(config.trainer.num_nodes)
     if devices * nodes != rank.size:
         raise ConfigError(wrong_size(devices * nodes, rank))
-    if nodes != rank.nodes or not rank.well_placed(devices):
-        raise ConfigError(
-            f"{rank.by} has started {rank.size} processes on {rank.nodes} machine(s), other than trainer.devices="
-            f"{devices} on each of trainer.num_nodes={nodes}; set --ntasks-per-node={devices} --nodes={nodes}"
-        )
+    if nodes != rank.nodes:
+        raise ConfigError(_misplaced(config, rank))
+
+
+def _check_place(config: DictConfig, rank: Rank) -> None:
+    """See whether this process is on its machine, which no other can tell."""
+    if not config.get("recipe") and not rank.well_placed(int(config.trainer.devices)):
+        raise ConfigError(_misplaced(config, rank))
+
+
+def _misplaced(config: DictConfig, rank: Rank) -> str:
+    devices, nodes = int(config.trainer.devices), int(config.trainer.num_nodes)
+    return (
+        f"{rank.by} has started {rank.size} processes on {rank.nodes} machine(s), other than trainer.devices="
+        f"{devices} on each of trainer.num_nodes={nodes}; set --ntasks-per-node={devices} --nodes={nodes}"
+    )
 
 
 def _leave_no_folder() -> None:
