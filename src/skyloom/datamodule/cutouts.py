@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from skyloom.datamodule.cutout_index import CutoutIndex
+from skyloom.datamodule.workers import reading_context
 from skyloom.errors import ConfigError
 from skyloom.store import Artifact
 
@@ -122,8 +123,7 @@ class CutoutsDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=EpochSampler(len(self.dataset), self.seed),
             num_workers=self.workers,
-            # A forked worker inherits locks of threads that it does not have (polars, OpenCV), and may wait for ever.
-            multiprocessing_context="forkserver" if self.workers else None,
+            multiprocessing_context=reading_context(self.workers, __name__),
             collate_fn=_whole,
             drop_last=True,
             persistent_workers=self.workers > 0,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.datamodule.cutouts import Batch, CutoutsDataset, EpochSampler
 from skyloom.datamodule.labels import Labels, label_subset, open_labels
+from skyloom.datamodule.workers import reading_context
 from skyloom.errors import ConfigError, InputError
 from skyloom.store import Artifact
 
@@ -123,7 +124,7 @@ class LabelledDataModule(LightningDataModule):
             data,
             batch_size=self.batch_size,
             num_workers=self.workers,
-            multiprocessing_context="forkserver" if self.workers else None,  # as in datamodule/cutouts.py
+            multiprocessing_context=reading_context(self.workers, __name__),
             collate_fn=_whole,
             persistent_workers=self.workers > 0,
             **options,

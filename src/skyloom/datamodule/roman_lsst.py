@@ -15,6 +15,7 @@ from skyloom.datamodule.joint_channels import augmentation, mean_std
 from skyloom.datamodule.joint_images import JointImages
 from skyloom.datamodule.joint_inputs import annotated_cutouts, cutouts_of
 from skyloom.datamodule.joint_sample import JointSamples
+from skyloom.datamodule.workers import reading_context
 from skyloom.errors import ConfigError
 from skyloom.store import Artifact
 
@@ -171,8 +172,7 @@ class RomanLsstDataModule(LightningDataModule):
             samples,
             batch_size=self.batch_size,
             num_workers=self.workers,
-            # A forked worker inherits locks of threads that it does not have (polars, OpenCV), and may wait for ever.
-            multiprocessing_context="forkserver" if self.workers else None,
+            multiprocessing_context=reading_context(self.workers, __name__),
             collate_fn=partial(collated, stacked=self.stack),
             worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,
