@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import SkyloomError
-from skyloom.store.parallel import make_piece
+from skyloom.store.pieces import make_piece
 
 
 @dataclass(frozen=True)

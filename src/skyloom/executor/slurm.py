@@ -4,10 +4,10 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from skyloom import errors
 from skyloom.errors import SkyloomError, StoreError
@@ -17,8 +17,7 @@ from skyloom.executor.build import SlurmOptions
 from skyloom.executor.code import copied_code
 from skyloom.executor.job import Failure
 from skyloom.store.executor import JOBS
-
-T = TypeVar("T")
+from skyloom.store.pieces import Pieces
 
 
 class Slurm:
@@ -49,18 +48,8 @@ class Slurm:
                 _say(f"ended {ended} jobs of an earlier attempt")
             mark.unlink()
 
-    def make_pieces(
-        self,
-        partial: Path,
-        folder: Path,
-        tasks: Mapping[str, T],
-        make: Callable[[Path, T], None],
-        *,
-        workers: int,
-        done: Callable[[], None],
-        describe: Callable[[T], str],
-    ) -> list[Path]:
-        """Make the pieces that are missing; ``workers`` is not read.
+    def make_pieces(self, pieces: Pieces, *, workers: int) -> list[Path]:
+        """Make those that are missing; ``workers`` is not read.
 
         Raises
         ------
@@ -70,17 +59,17 @@ class Slurm:
             A piece has failed too often; names it, its last job's end and log. An error that a user can mend is raised
             as the job met it.
         """
-        folder = folder.absolute()
-        there = _names(folder)
-        for _ in there & set(tasks):
-            done()
-        missing = [key for key in tasks if key not in there]
+        pieces = replace(pieces, partial=pieces.partial.absolute(), folder=pieces.folder.absolute())
+        there = _names(pieces.folder)
+        for _ in there & set(pieces.tasks):
+            pieces.done()
+        missing = [key for key in pieces.tasks if key not in there]
         if missing:
             queue.require_slurm()
-            with self._marked(partial) as name, copied_code(Path(self.options.folder).absolute() / name) as code:
-                here = Place(name, Path(self.options.folder).absolute() / name, code, folder)
-                self._rounds(here, {key: tasks[key] for key in missing}, make, done, describe)
-        return [folder / key for key in tasks]
+            logs = Path(self.options.folder).absolute()
+            with self._marked(pieces.partial) as name, copied_code(logs / name) as code:
+                self._rounds(Place(name, logs / name, code, pieces.folder), pieces, missing)
+        return pieces.paths()
 
     @contextmanager
     def _marked(self, partial: Path) -> Iterator[str]:
@@ -94,24 +83,18 @@ class Slurm:
             queue.end_all(name)
             mark.unlink(missing_ok=True)
 
-    def _rounds(
-        self,
-        place: Place,
-        tasks: Mapping[str, T],
-        make: Callable[[Path, T], None],
-        done: Callable[[], None],
-        describe: Callable[[T], str],
-    ) -> None:
-        missing, why, per_job = list(tasks), dict[str, str](), self.options.pieces_per_job
+    def _rounds(self, place: Place, pieces: Pieces, missing: list[str]) -> None:
+        tasks, wanted = pieces.tasks, len(missing)
+        why, per_job = dict[str, str](), self.options.pieces_per_job
         for attempt in range(1 + self.options.retries):
             per_job = max(per_job, math.ceil(len(missing) / self.options.max_jobs))
             groups = [missing[start : start + per_job] for start in range(0, len(missing), per_job)]
             if attempt:
-                _say(f"{len(missing)} pieces are missing, the first: {describe(tasks[missing[0]])}, "
+                _say(f"{len(missing)} pieces are missing, the first: {pieces.name(missing[0])}, "
                      f"{why.get(missing[0], 'not begun')}; attempt {attempt + 1}")  # fmt: skip
-            array = submit(self.options, place, [{key: tasks[key] for key in group} for group in groups], make)
+            array = submit(self.options, place, [{key: tasks[key] for key in group} for group in groups], pieces.make)
             _say(f"{len(missing)} pieces in {len(groups)} jobs of {per_job}: Slurm {array.id}, logs in {array.logs}")
-            self._watch(array, place.pieces, set(missing), done)
+            self._watch(array, place.pieces, set(missing), pieces.done)
             ends = list(array.ends())
             array.tidy()
             why = {key: text for keys, failures, text in ends for key in keys if key in missing}
@@ -122,8 +105,8 @@ class Slurm:
                 return
             per_job = 1  # one that takes its job down with it does so alone
         raise StoreError(
-            f"piece {missing[0]} ({describe(tasks[missing[0]])}) failed in {1 + self.options.retries} attempts: "
-            f"{why.get(missing[0], 'its job has left no trace')}; {len(missing)} of {len(tasks)} pieces are missing, "
+            f"piece {missing[0]} ({pieces.name(missing[0])}) failed in {1 + self.options.retries} attempts: "
+            f"{why.get(missing[0], 'its job has left no trace')}; {len(missing)} of {wanted} pieces are missing, "
             "all others are kept: mend the cause and give the same command again"
         )
 

@@ -15,6 +15,7 @@ from skyloom.store.aside import TEMPORARY, remove, sync_entry, written_aside
 from skyloom.store.executor import Executor, Local
 from skyloom.store.fingerprint import sha256_file
 from skyloom.store.ids import Request, plain
+from skyloom.store.pieces import Pieces
 
 SHARDS = ".shards"
 REQUEST = ".request.json"
@@ -119,9 +120,8 @@ class Build:
             A worker was killed (out of memory), or a job has failed too often. What ``make`` raises is raised again,
             that of the first key if several fail; pieces under way are finished before.
         """
-        return self._executor.make_pieces(
-            self.path, self.path / SHARDS, tasks, make, workers=workers, done=done, describe=describe
-        )
+        pieces = Pieces(self.path, self.path / SHARDS, tasks, make, done, describe)
+        return self._executor.make_pieces(pieces, workers=workers)
 
     def processes(self, asked: int) -> int:
         """How many processes make pieces on this machine when a step asks for so many; 0: they are made elsewhere."""

@@ -1,13 +1,11 @@
 """Who makes the pieces of a build: what the store asks of an executor, and the one of this machine."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from skyloom.errors import StoreError
 from skyloom.store import parallel
-
-T = TypeVar("T")
+from skyloom.store.pieces import Pieces
 
 JOBS = ".jobs"  # in a partial folder while jobs of a cluster may write its pieces; names them
 
@@ -23,18 +21,8 @@ class Executor(Protocol):
         """Before anything in a partial folder is read: see that no jobs of an earlier attempt go on writing there."""
         ...
 
-    def make_pieces(
-        self,
-        partial: Path,
-        folder: Path,
-        tasks: Mapping[str, T],
-        make: Callable[[Path, T], None],
-        *,
-        workers: int,
-        done: Callable[[], None],
-        describe: Callable[[T], str],
-    ) -> list[Path]:
-        """Make what is missing of the pieces ``folder/<key>``; see :meth:`skyloom.store.Build.shards_in_parallel`."""
+    def make_pieces(self, pieces: Pieces, *, workers: int) -> list[Path]:
+        """Make those that are missing; see :meth:`skyloom.store.Build.shards_in_parallel`."""
         ...
 
 
@@ -72,16 +60,6 @@ class Local:
                 f"or end them with 'scancel --name={name}' and remove {mark}"
             )
 
-    def make_pieces(
-        self,
-        partial: Path,
-        folder: Path,
-        tasks: Mapping[str, T],
-        make: Callable[[Path, T], None],
-        *,
-        workers: int,
-        done: Callable[[], None],
-        describe: Callable[[T], str],
-    ) -> list[Path]:
+    def make_pieces(self, pieces: Pieces, *, workers: int) -> list[Path]:
         """Make the pieces here; see :func:`skyloom.store.parallel.make_pieces`."""
-        return parallel.make_pieces(folder, tasks, make, workers=self.processes(workers), done=done, describe=describe)
+        return parallel.make_pieces(pieces, workers=self.processes(workers))

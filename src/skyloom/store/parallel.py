@@ -3,58 +3,43 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from skyloom.errors import SkyloomError, StoreError
-from skyloom.store.aside import written_aside
-
-T = TypeVar("T")
+from skyloom.store.pieces import Pieces, make_piece
 
 
-def make_pieces(
-    folder: Path,
-    tasks: Mapping[str, T],
-    make: Callable[[Path, T], None],
-    *,
-    workers: int,
-    done: Callable[[], None],
-    describe: Callable[[T], str],
-) -> list[Path]:
-    """Make the pieces that are missing; see :meth:`skyloom.store.build.Build.shards_in_parallel`."""
+def make_pieces(pieces: Pieces, *, workers: int) -> list[Path]:
+    """Make the pieces that are missing in so many processes; 1 works in this one."""
     missing = []
-    for key in tasks:
-        if (folder / key).exists():
-            done()
+    for key, path in zip(pieces.tasks, pieces.paths(), strict=True):
+        if path.exists():
+            pieces.done()
         else:
             missing.append(key)
     if workers == 1 or len(missing) <= 1:
         for key in missing:
-            _named(key, describe(tasks[key]), lambda key=key: make_piece(folder / key, make, tasks[key]))  # type: ignore[misc]
-            done()
+            make = partial(make_piece, pieces.folder / key, pieces.make, pieces.tasks[key])
+            _named(key, pieces.name(key), make)
+            pieces.done()
     else:
-        _in_processes(folder, {key: tasks[key] for key in missing}, make, min(workers, len(missing)), done, describe)
-    return [folder / key for key in tasks]
+        _in_processes(pieces, missing, min(workers, len(missing)))
+    return pieces.paths()
 
 
-def _in_processes(
-    folder: Path,
-    tasks: Mapping[str, T],
-    make: Callable[[Path, T], None],
-    workers: int,
-    done: Callable[[], None],
-    describe: Callable[[T], str],
-) -> None:
+def _in_processes(pieces: Pieces, missing: Sequence[str], workers: int) -> None:
     # A forked process would inherit the locks of threads that it does not have; spawned ones start clean.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_die_with_parent)
     keys: dict[Future[None], str] = {}
     try:
-        for key, task in tasks.items():
-            keys[pool.submit(make_piece, folder / key, make, task)] = key
+        for key in missing:
+            keys[pool.submit(make_piece, pieces.folder / key, pieces.make, pieces.tasks[key])] = key
         waiting = set(keys)
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -62,7 +47,7 @@ def _in_processes(
                 pool.shutdown(cancel_futures=True)  # pieces under way are finished, not thrown away
                 break
             for _ in finished:
-                done()
+                pieces.done()
     except BrokenProcessPool:
         pass  # every future has it too, and is looked at below
     finally:
@@ -70,21 +55,15 @@ def _in_processes(
     failed = {key: future for future, key in keys.items() if not future.cancelled() and future.exception()}
     broken = sorted(key for key, future in failed.items() if isinstance(future.exception(), BrokenProcessPool))
     for key in sorted(set(failed) - set(broken)):
-        _named(key, describe(tasks[key]), failed[key].result)
-    if broken or len(keys) < len(tasks):
-        left = [key for key in tasks if not (folder / key).exists()]
-        names = ", ".join(describe(tasks[key]) for key in left[:workers])
+        _named(key, pieces.name(key), failed[key].result)
+    if broken or len(keys) < len(missing):
+        left = [key for key in missing if not (pieces.folder / key).exists()]
+        names = ", ".join(pieces.name(key) for key in left[:workers])
         raise StoreError(
             f"a worker process was killed, most likely because memory ran out, while one of these was made: {names}; "
-            f"{len(tasks) - len(left)} of {len(tasks)} pieces are kept: give the same command again, with "
+            f"{len(missing) - len(left)} of {len(missing)} pieces are kept: give the same command again, with "
             f"fewer than {workers} workers"
         )
-
-
-def make_piece(final: Path, make: Callable[[Path, T], None], task: T) -> None:
-    """Make one piece; it appears under its name when it is whole."""
-    with written_aside(final) as temporary:
-        make(temporary, task)
 
 
 def _named(key: str, name: str, call: Callable[[], Any]) -> None:
