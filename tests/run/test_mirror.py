@@ -13,7 +13,6 @@ from skyloom.errors import ConfigError
 from skyloom.run.mirror import chosen_loggers
 from skyloom.run.notebook import configure
 from skyloom.run.recipe import run_recipe
-from skyloom.trainer.about import flat_numbers
 
 # MLflow uses a loading strategy that SQLAlchemy 2.1 deprecates; users do not see it, Python hides such warnings.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -70,10 +69,6 @@ def test_a_wrong_option_is_told_in_one_line():
     with pytest.raises(ConfigError, match=r"logger.mlflow.experiment_name"):
         chosen_loggers({"mlflow": {"tracking_uri": None, "experiment_name": 3, "run_name": None, "tags": {}}})
     assert chosen_loggers({"csv": True}) is None
-
-
-def test_numbers_are_flattened():
-    assert dict(flat_numbers({"a": {"b": 1, "c": None, "d": [1]}, "e": True})) == {"a/b": 1.0, "e": 1.0}
 
 
 def test_the_lineage_of_a_recipe_can_be_walked_in_offline_runs(tmp_path, monkeypatch):

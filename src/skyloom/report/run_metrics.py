@@ -5,10 +5,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.store import Artifact
+from skyloom.store.flat import flat_numbers
 
 Direction = Literal["auto", "min", "max"]
 # By which runs are sorted when nobody says so: the first that all of them have.
@@ -59,7 +60,7 @@ def measured(artifact: Artifact) -> Measured:
         told = {"counts": artifact.counts, "notes": artifact.notes}
         if "numbers.json" in files:
             told["numbers"] = json.loads(artifact.file("numbers.json").read_text())
-        found = dict(_flat(told))
+        found = {name: float(value) for name, value in flat_numbers(told) if _is_measure(value)}
     return Measured({name: [(None, value)] for name, value in found.items()}, {})
 
 
@@ -129,9 +130,5 @@ def _of_probe(artifact: Artifact) -> Iterator[tuple[str, float]]:
             yield name, mean
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}/{key}" if prefix else str(key))
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        yield prefix, float(value)
+def _is_measure(value: float) -> bool:
+    return not isinstance(value, bool) and math.isfinite(value)

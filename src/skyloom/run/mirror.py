@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyloom.errors import ConfigError
 from skyloom.store import Artifact
+from skyloom.store.flat import flat_numbers
 
 if TYPE_CHECKING:
     from skyloom.trainer.loggers import LoggerOptions
@@ -58,6 +59,7 @@ def logger_keys(logger: Mapping[str, Any] | None) -> dict[str, Any]:
 def mirror(artifact: Artifact, options: "LoggerOptions", *, verb: str, runs: str) -> None:
     """Tell loggers of a finished artifact, unless a run of theirs has all of it already.
 
+    What its command has made by the way (the candidates of a catalogue) is told before it, as a run of its own.
     Neither the artifact nor its id depends on it: what is in the store already is told by the same command with
     ``logger=…``. The run has the id of the artifact (W&B), or carries it as the tag ``skyloom.id`` (MLflow).
 
@@ -77,17 +79,19 @@ def mirror(artifact: Artifact, options: "LoggerOptions", *, verb: str, runs: str
     ConfigError
         A server cannot be reached.
     """
-    from skyloom.trainer.about import About, flat_numbers
+    from skyloom.trainer.about import About, made_with
     from skyloom.trainer.loggers import log_page, log_picture, log_summary, open_loggers, untold
     from skyloom.trainer.record import CsvRecord
     from skyloom.trainer.retell import PICTURE, retell
 
+    for made in made_with(artifact).values():
+        mirror(made, options.unnamed(), verb=verb, runs=runs)
     left = untold(options, artifact.id, Path(runs))
     if left is None:
         log.info("the loggers know %s %s already", artifact.kind, artifact.id)
         return
     files = artifact.manifest["files"]
-    numbers = dict(flat_numbers(json.loads(artifact.file(NUMBERS).read_text()))) if NUMBERS in files else {}
+    numbers = _numbers(json.loads(artifact.file(NUMBERS).read_text())) if NUMBERS in files else {}
     best = artifact.notes.get("best") or {}
     summary = {"counts": artifact.counts, "build": {"seconds": artifact.history.get("seconds")}}
     if artifact.kind == "model" and best.get("metric"):
@@ -102,7 +106,11 @@ def mirror(artifact: Artifact, options: "LoggerOptions", *, verb: str, runs: str
                 log_picture(logger, Path(name).stem, artifact.file(name), step)
             if PAGE in files:
                 log_page(logger, Path(PAGE).stem, artifact.file(PAGE))
-        log_summary(loggers, dict(flat_numbers(summary)), step)
+        log_summary(loggers, _numbers(summary), step)
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    return {path: float(number) for path, number in flat_numbers(value)}
 
 
 def _installed(package: str) -> bool:

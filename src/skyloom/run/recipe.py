@@ -16,6 +16,7 @@ from skyloom.run.verbs import arguments_of, function_of
 from skyloom.store import Artifact, Plan, Store
 
 COMMON = ("seed", "paths.store", "paths.runs", "paths.images")  # what all links take from the command line
+RUN_NAMES = {"logger.wandb.name", "logger.mlflow.run_name"}  # belong to the last link, as ``name`` does
 THERE, MADE, WOULD, FAILED, STOPPED, WAITING = "there", "made", "would be made", "failed", "interrupted", "not reached"
 
 OnLink = Callable[[Link, Artifact], None]
@@ -107,10 +108,12 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
     chain = Chain(title, [Row(link) for link in links])
     try:
         for number, row in enumerate(chain.rows, start=1):
-            extra = {"name": config.name} if config.name and number == len(links) else {}
-            _run_link(chain, row, {**common, **extra}, folders, f"{number}/{len(links)}", bool(config.dry_run))
+            last = number == len(links)
+            named = {**common, "name": config.name} if last else {**common, **dict.fromkeys(RUN_NAMES & set(common))}
+            _run_link(chain, row, named, folders, f"{number}/{len(links)}", bool(config.dry_run))
             if row.artifact and loggers and not config.dry_run:
-                mirror(row.artifact, loggers, verb=row.link.verb, runs=str(config.paths.runs))
+                told = loggers if last else loggers.unnamed()
+                mirror(row.artifact, told, verb=row.link.verb, runs=str(config.paths.runs))
             if row.artifact and on_link:
                 on_link(row.link, row.artifact)
     finally:

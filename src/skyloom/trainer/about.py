@@ -1,6 +1,5 @@
 """What trackers are told of an artifact: who it is, what was asked for, from what and with which code it is made."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from skyloom.store import Artifact, Build
 from skyloom.store.artifact import identities
 from skyloom.store.provenance import code
+
+BY_THE_WAY = {"catalog": ("candidates",)}  # by kind the inputs that product=catalog makes first where they are missing
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class About:
         ``version``, ``git_commit`` and ``git_dirty`` of skyloom when it was made.
     facts : dict
         What is known of it when it is finished: counts and sizes.
+    before : dict
+        Kind and id by role of what an input was made from, of an input that is named by what it comes from.
     """
 
     kind: str
@@ -39,6 +42,7 @@ class About:
     folder: Path
     code: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of_build(cls, build: Build, verb: str = "train") -> "About":
@@ -53,6 +57,11 @@ class About:
         manifest = artifact.manifest
         sizes = [entry["size"] for entry in manifest["files"].values()]
         facts = {"counts": artifact.counts, "files": len(sizes), "bytes": sum(sizes)}
+        before = {
+            f"{role}.{name}": found
+            for role, made in made_with(artifact).items()
+            for name, found in _flat_inputs(made.manifest["inputs"]).items()
+        }
         return cls(
             artifact.kind,
             artifact.id,
@@ -63,6 +72,7 @@ class About:
             artifact.path,
             manifest.get("code") or {},
             facts,
+            before,
         )
 
     @property
@@ -76,7 +86,14 @@ class About:
 
     def sources(self) -> dict[str, dict[str, str]]:
         """Kind and id of each artifact that this one is made from, by role (``data.cutouts``)."""
-        return dict(pair for role, entry in self.inputs.items() for pair in identities(role, entry))
+        return _flat_inputs(self.inputs) | self.before
+
+
+def made_with(artifact: Artifact) -> dict[str, Artifact]:
+    """By role the inputs that the command of an artifact makes by the way: the candidates of a catalogue."""
+    if artifact.kind not in BY_THE_WAY:
+        return {}
+    return {role: made for role, made in artifact.inputs.items() if role in BY_THE_WAY[artifact.kind]}
 
 
 def tracker_name(kind: str, id: str) -> str:
@@ -84,10 +101,5 @@ def tracker_name(kind: str, id: str) -> str:
     return f"{kind}-{id}"
 
 
-def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of nested dictionaries by path (``representation/rankme``); lists, texts and nulls are left out."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from flat_numbers(item, f"{prefix}/{key}" if prefix else str(key))
-    elif isinstance(value, int | float):
-        yield prefix, float(value)
+def _flat_inputs(inputs: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return dict(pair for role, entry in inputs.items() for pair in identities(role, entry))

@@ -14,7 +14,8 @@ from skyloom.detector.checkpoint import Checkpoint, open_checkpoint
 from skyloom.errors import ConfigError
 from skyloom.store import Build, builds
 from skyloom.store.aside import written_aside
-from skyloom.trainer.about import About, flat_numbers
+from skyloom.store.flat import flat_numbers
+from skyloom.trainer.about import About
 from skyloom.trainer.best import BestWeights
 from skyloom.trainer.classes import class_of
 from skyloom.trainer.detect_data import detection_data

@@ -27,6 +27,13 @@ class LoggerOptions(BaseModel):
         """For the history of a build."""
         return self.model_dump(exclude_none=True)
 
+    def unnamed(self) -> "LoggerOptions":
+        """The same for an artifact that the user has given no name."""
+        return LoggerOptions(
+            wandb=self.wandb and self.wandb.model_copy(update={"name": None}),
+            mlflow=self.mlflow and self.mlflow.model_copy(update={"run_name": None}),
+        )
+
 
 @contextmanager
 def open_loggers(options: LoggerOptions, about: About, *, runs: Path) -> Iterator[list[Logger]]:
