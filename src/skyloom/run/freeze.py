@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ SCRIPTS = ("curate.py", "train.py", "extract.py", "analyze.py")
 SWEEP = "SKYLOOM_SWEEP"  # tells the command in the copy which folder its sweep has
 NOTE = "code.json"  # of a copy: where it came from; store/provenance.py reads it, since a copy has no history
 FIXED = ("trainer.devices", "trainer.num_nodes")  # decide the resources of all jobs of a sweep, once
+FOLDER_FLAGS = ("--config-dir", "-cd")  # Hydra's, followed by a folder
 
 
 class Freeze(Callback):
@@ -87,14 +89,21 @@ def check_request(config: DictConfig) -> None:
 
 def start_from_copy(config: DictConfig) -> NoReturn:
     """Copy code and configuration below the folder of the sweep, and replace this process by the same command there."""
-    sweep = Path(str(config.hydra.sweep.dir)).absolute()
-    now = datetime.now()
-    copy = freeze(sweep / "code" / now.strftime("%Y-%m-%d_%H-%M-%S-%f"), now=now)
     script = Path(sys.argv[0]).resolve()
     if script.parent != checkout() or script.name not in SCRIPTS:
         raise ConfigError(f"only {', '.join(SCRIPTS)} of {checkout()} can be sent to a cluster; got {script}")
+    sweep = Path(str(config.hydra.sweep.dir)).absolute()
+    now = datetime.now()
+    copy = sweep / "code" / now.strftime("%Y-%m-%d_%H-%M-%S-%f")
+    try:
+        freeze(copy, now=now)
+        words = [*_with_own_folders(sys.argv[1:], copy), f"hydra.sweep.dir={quoted(str(sweep))}"]
+    except OSError as error:
+        raise ConfigError(
+            f"code and configuration cannot be copied to {copy}, nothing was submitted: {_reason(error)}; "
+            "make room or set paths.runs"
+        ) from error
     log.info("code and configuration as submitted: %s", copy)
-    words = [*_with_own_folders(sys.argv[1:], copy), f"hydra.sweep.dir={quoted(str(sweep))}"]
     before = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]  # options of Python, such as -W error
     paths = [str(copy / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {key: value for key, value in os.environ.items() if key != "SKYLOOM_CONF"}
@@ -104,7 +113,7 @@ def start_from_copy(config: DictConfig) -> NoReturn:
     os.execve(sys.executable, [sys.executable, *before, str(copy / script.name), *words], env)
 
 
-def freeze(copy: Path, *, now: datetime) -> Path:
+def freeze(copy: Path, *, now: datetime) -> None:
     """Copy scripts, ``conf`` and ``src`` of this checkout to a new folder, and note which commit they are.
 
     Parameters
@@ -114,22 +123,26 @@ def freeze(copy: Path, *, now: datetime) -> Path:
     now
         Time for the note.
 
-    Returns
-    -------
-    Path
-        ``copy``.
+    Raises
+    ------
+    OSError
+        The disk is full, or the folder is there already; what was copied is removed.
     """
     from skyloom.store import provenance
 
     root, partial = checkout(), copy.with_name(f"{copy.name}.partial")
     partial.mkdir(parents=True)
-    for name in SCRIPTS:
-        shutil.copy2(root / name, partial / name)
-    for name in ("conf", "src"):
-        shutil.copytree(root / name, partial / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
-    note = {**provenance.code(), "copied_from": str(root), "time": now.isoformat(timespec="seconds")}
-    (partial / NOTE).write_text(json.dumps(note, indent=2) + "\n")
-    return partial.rename(copy)
+    try:
+        for name in SCRIPTS:
+            shutil.copy2(root / name, partial / name)
+        for name in ("conf", "src"):
+            shutil.copytree(root / name, partial / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+        note = {**provenance.code(), "copied_from": str(root), "time": now.isoformat(timespec="seconds")}
+        (partial / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+        partial.rename(copy)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def check_same_code(config_sources: Sequence[Any]) -> None:
@@ -149,8 +162,8 @@ def check_same_code(config_sources: Sequence[Any]) -> None:
 
 
 def quoted(text: str) -> str:
-    """A value as Hydra's grammar wants it, whatever characters it has."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A value as Hydra's grammar wants it: backslashes count twice before quotes, and nowhere else."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
 
 
 def _with_own_folders(words: Sequence[str], copy: Path) -> list[str]:
@@ -160,9 +173,9 @@ def _with_own_folders(words: Sequence[str], copy: Path) -> list[str]:
         flag, equals, value = word.partition("=")
         if takes:
             word = str(_copied(word, copy))
-        elif equals and flag == "--config-dir":
+        elif equals and flag in FOLDER_FLAGS:
             word = f"{flag}={_copied(value, copy)}"
-        takes = word in ("--config-dir", "-cd")
+        takes = word in FOLDER_FLAGS
         result.append(word)
     return result
 
@@ -170,6 +183,11 @@ def _with_own_folders(words: Sequence[str], copy: Path) -> list[str]:
 def _copied(folder: str, copy: Path) -> Path:
     number = len(list(copy.glob("more*")))
     return Path(shutil.copytree(folder, copy / f"more{number}"))
+
+
+def _reason(error: OSError) -> str:
+    """Why, in one line: copying a folder gathers all that went wrong in it."""
+    return str(error.args[0][0][2] if isinstance(error, shutil.Error) else error)
 
 
 def _warn_of_unfrozen(config: DictConfig) -> None:

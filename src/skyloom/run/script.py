@@ -81,8 +81,15 @@ def _result(verb: str, config: DictConfig) -> "Artifact | Plan | Chain":
 def _hand_on(stopped: Stopped) -> None:
     """Let submitit do what it does at a signal, such as putting the job into the queue again: all is saved now."""
     handler = signal.getsignal(stopped.number)
-    if callable(handler):
+    if not callable(handler):
+        return
+    try:
         handler(stopped.number, None)
+    except Exception as error:  # it was put into the queue often enough
+        sweep_end.end_job_with(1)
+        raise SkyloomError(
+            f"{_one_line(error).rstrip('.')}; all is saved, the same command goes on from there"
+        ) from error
 
 
 def _chain(config: DictConfig) -> "Chain":

@@ -82,12 +82,26 @@ def ends(sweep: Path) -> list[End]:
             found.append(End(str(number), str(facts["id"]), ""))
         elif error := facts.get("error"):
             found.append(End(str(number), "", f"{error} (log: {log})"))
-        elif not (sweep / JOBS / job / f"{job}_0_result.pkl").exists():
+        elif not (answer := sweep / JOBS / job / f"{job}_0_result.pkl").exists():
             why = "ended without a word: cancelled, killed, or out of memory or time"
             found.append(End(str(number), "", f"job {job} {why}; the same command goes on with it (log: {log})"))
         else:
-            found.append(End(str(number), "", ""))  # a dry run
+            error = _failure(answer)
+            found.append(End(str(number), "", f"{error} (log: {log})" if error else ""))
     return found
+
+
+def _failure(answer: Path) -> str:
+    """What broke a job that has answered but made no note, in one line; empty after a dry run."""
+    from hydra.core.utils import JobReturn, JobStatus
+    from submitit.core.utils import pickle_load
+
+    outcome, result = pickle_load(answer)
+    if outcome != "success":
+        return str(result).strip().splitlines()[-1]  # of a traceback
+    if isinstance(result, JobReturn) and result.status == JobStatus.FAILED:
+        return " ".join(str(result._return_value).split()) or type(result._return_value).__name__
+    return ""
 
 
 def _wait_for(jobs: list[str]) -> None:

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from skyloom.errors import ConfigError
+
 LOCALHOST = "127.0.0.1"
 
 
@@ -52,6 +54,11 @@ def started(environment: Mapping[str, str] | None = None) -> Rank | None:
     ----------
     environment
         None takes that of this process.
+
+    Raises
+    ------
+    ConfigError
+        A variable that should hold a number does not.
     """
     env = os.environ if environment is None else environment
     if "TORCHELASTIC_RUN_ID" in env:
@@ -68,37 +75,44 @@ def wrong_size(asked: int, rank: Rank) -> str:
 
 
 def _of_torchrun(env: Mapping[str, str]) -> Rank | None:
-    if (size := int(env["WORLD_SIZE"])) < 2:
+    if (size := _number(env, "WORLD_SIZE")) < 2:
         return None
     names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
     return Rank(
-        rank=int(env["RANK"]),
+        rank=_number(env, "RANK"),
         size=size,
-        local_rank=int(env["LOCAL_RANK"]),
-        node=int(env["GROUP_RANK"]),
-        nodes=int(env["GROUP_WORLD_SIZE"]),
+        local_rank=_number(env, "LOCAL_RANK"),
+        node=_number(env, "GROUP_RANK"),
+        nodes=_number(env, "GROUP_WORLD_SIZE"),
         by="torchrun",
         key=_plain("-".join(env.get(name, "") for name in names)),
-        address=env["MASTER_ADDR"],
+        address=env.get("MASTER_ADDR", LOCALHOST),
     )
 
 
 def _of_slurm(env: Mapping[str, str]) -> Rank | None:
-    size = int(env.get("SLURM_STEP_NUM_TASKS", 1))
+    size = _number(env, "SLURM_STEP_NUM_TASKS", 1)
     if size < 2 or "SLURM_PROCID" not in env:
         return None
-    nodes = int(env.get("SLURM_STEP_NUM_NODES", env.get("SLURM_JOB_NUM_NODES", 1)))
+    nodes = _number(env, "SLURM_STEP_NUM_NODES", _number(env, "SLURM_JOB_NUM_NODES", 1))
     names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
     return Rank(
-        rank=int(env["SLURM_PROCID"]),
+        rank=_number(env, "SLURM_PROCID"),
         size=size,
-        local_rank=int(env.get("SLURM_LOCALID", 0)),
-        node=int(env.get("SLURM_NODEID", 0)),
+        local_rank=_number(env, "SLURM_LOCALID", 0),
+        node=_number(env, "SLURM_NODEID", 0),
         nodes=nodes,
         by="srun",
         key=_plain("-".join(env.get(name, "0") for name in names)),
         address=LOCALHOST if nodes == 1 else socket.gethostname(),
     )
+
+
+def _number(env: Mapping[str, str], name: str, otherwise: int | None = None) -> int:
+    text = env.get(name, "" if otherwise is None else str(otherwise))
+    if not text.isdecimal():
+        raise ConfigError(f"{name}={text!r} in the environment: expected a number, as srun and torchrun set it")
+    return int(text)
 
 
 def _plain(text: str) -> str:
