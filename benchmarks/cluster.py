@@ -2,6 +2,10 @@
 
     python benchmarks/cluster.py [--points 50000] [--seeds 5] [--memory-rows 1000000] [--quick]
 
+The rate of step=cluster alone, for as many clusters as recipe=lotss_dr2 makes:
+
+    python benchmarks/cluster.py --no-speed --seeds 0 --memory-rows 200000 --clusters 60000 4000 300 --samples 25 8 7
+
 The problem is a mixture of 200 Gaussian classes with Zipf weights (exponent 1) in 64 dimensions; means are drawn with a
 standard deviation of 3 per dimension around classes of standard deviation 1. Levels of 1000 and 100 clusters, sample
 sizes 10 and 3, 1 + 10 k-means per level. The peer is the published algorithm written plainly in torch: greedy
@@ -171,7 +175,7 @@ def noise_features(build: Build, *, rows: int, dimensions: int) -> None:
 
 
 def memory(rows: int, dimensions: int, levels: list[dict[str, int]], iterations: int) -> None:
-    """Run step=cluster in a process of its own with the default budget, and print its peak resident memory."""
+    """Run step=cluster in a process of its own with the default budget; print its time and peak resident memory."""
     with tempfile.TemporaryDirectory() as folder:
         features = noise_features(rows=rows, dimensions=dimensions, store=folder)
         child = (
@@ -189,8 +193,8 @@ def memory(rows: int, dimensions: int, levels: list[dict[str, int]], iterations:
     size = 4e-9 * rows * dimensions
     shape = ", ".join(f"{level['clusters']} clusters" for level in levels)
     print(f"step=cluster of {rows} x {dimensions} ({size:.2f} GB on disk), {shape}, {iterations} iterations at most, "
-          f"1 resampling per level: {float(done[-3]):.0f} s, peak RSS {peak:.2f} GB (aim: 1.5), "
-          f"torch imported: {done[-1]}", flush=True)  # fmt: skip
+          f"{levels[0]['resamples']} resampling(s) per level: {float(done[-3]):.0f} s, peak RSS {peak:.2f} GB "
+          f"(aim: 1.5), torch imported: {done[-1]}", flush=True)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -200,16 +204,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spreads", type=float, nargs="+", default=[3.0, 1.5],
                         help="standard deviations of the classes' means; the peer is in the first table")  # fmt: skip
     parser.add_argument("--memory-rows", type=int, default=1_000_000, help="rows of the large clustering; 0: none")
+    parser.add_argument("--dimensions", type=int, default=384, help="of each of these rows")
+    parser.add_argument("--clusters", type=int, nargs="+", default=[2000, 100],
+                        help="of the levels of the large clustering; recipe=lotss_dr2 has 60000 4000 300")  # fmt: skip
+    parser.add_argument("--samples", type=int, nargs="+", default=[50, 10],
+                        help="members that a cluster of each level gives to a resampling")  # fmt: skip
+    parser.add_argument("--resamples", type=int, default=1, help="per level of the large clustering")
+    parser.add_argument("--iterations", type=int, default=5, help="most Lloyd iterations of each of its k-means")
     parser.add_argument("--no-speed", action="store_true", help="leave the peer and the timing out")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that everything runs, not how fast")
     options = parser.parse_args(argv)
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     levels = [Level(1000, 10, 10), Level(100, 3, 10)]
+    if len(options.clusters) != len(options.samples):
+        parser.error("--clusters and --samples need a number for each level")
     large = [
-        {"clusters": 2000, "sample_size": 50, "resamples": 1},
-        {"clusters": 100, "sample_size": 10, "resamples": 1},
+        {"clusters": clusters, "sample_size": members, "resamples": options.resamples}
+        for clusters, members in zip(options.clusters, options.samples, strict=True)
     ]
-    iterations = 5
     if options.quick:
         options.points, options.seeds, options.memory_rows = 3000, 1, 3000
         levels = [Level(60, 10, 1), Level(20, 3, 1)]
@@ -221,7 +233,7 @@ def main(argv: list[str] | None = None) -> None:
         for spread in options.spreads:
             entropies(options.points, levels, options.seeds, spread, with_peer=spread == options.spreads[0])
     if options.memory_rows:
-        memory(options.memory_rows, 384, large, iterations)
+        memory(options.memory_rows, options.dimensions, large, options.iterations)
 
 
 if __name__ == "__main__":

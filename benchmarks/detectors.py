@@ -1,4 +1,11 @@
-"""A training step of cascade_mask_rcnn against detectron2's model of the same sizes: seconds and peak memory."""
+"""A training step of cascade_mask_rcnn against detectron2's model of the same sizes: seconds and peak memory.
+
+    python benchmarks/detectors.py [--image-px 256] [--batch 2] [--objects 20] [--steps 3]
+
+The rates of ours alone, in training and in inference, without detectron2:
+
+    python benchmarks/detectors.py --rates --image-px 148 --channels 6 --batch 8
+"""
 
 import argparse
 import importlib.util
@@ -7,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +25,40 @@ from skyloom.backbone import build_backbone
 from skyloom.detector.base import Detector
 from skyloom.detector.build import build_detector
 
-CHANNELS, CLASSES = 6, 2
+CLASSES = 2
+SWIN_T = "swin_tiny_patch4_window7_224"
 CONF = Path(__file__).resolve().parents[1] / "conf" / "detector"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print seconds per step and peak memory of both, each in processes of its own, run in turns."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-px", type=int, default=256, help="side of the images")
+    parser.add_argument("--channels", type=int, default=6, help="of the images")
     parser.add_argument("--batch", type=int, default=2, help="images per step")
     parser.add_argument("--objects", type=int, default=20, help="objects per image")
     parser.add_argument("--steps", type=int, default=3, help="steps per run that are timed; one more goes before them")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each; medians are printed")
+    parser.add_argument("--rates", action="store_true", help="only images/s of cascade_mask_rcnn, trained and searched")
+    parser.add_argument("--backbone", default=SWIN_T, help="timm name, for --rates")
     parser.add_argument("--one", choices=["cascade_mask_rcnn", "detectron2"], help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.one:
         steps(options)
         return
+    if options.rates:
+        rates(options)
+        return
     if importlib.util.find_spec("detectron2") is None:
         print("detectors: detectron2 is not installed, nothing to compare with (docs/detectors/detectron2.md)")
         return
-    own = {"image-px": options.image_px, "batch": options.batch, "objects": options.objects, "steps": options.steps}
+    own = {
+        "image-px": options.image_px,
+        "channels": options.channels,
+        "batch": options.batch,
+        "objects": options.objects,
+    }
+    own |= {"steps": options.steps}
     passed = [f"--{name}={value}" for name, value in own.items()]
     found: dict[str, list[list[float]]] = {"cascade_mask_rcnn": [], "detectron2": []}
     for _ in range(options.repeats):
@@ -57,38 +78,80 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def rates(options: argparse.Namespace) -> None:
+    """Print how many images per second a training step and a forward pass of ours take, and the peak of the memory."""
+    machine = "GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    detector, images, targets = start("cascade_mask_rcnn", options)
+    trained, _ = train_steps(detector, images, targets, options.steps)
+    training_mb = peak_mb()
+    detector.eval()
+    with torch.inference_mode():
+        searched, _ = timed(lambda: detector.raw(list(images)), options.steps)
+    print(
+        f"detectors, cascade_mask_rcnn on {options.backbone}, {options.channels} channels of {options.image_px} px, "
+        f"batch {options.batch}, {options.objects} objects each, {machine}: training {options.batch / trained:.3g} "
+        f"images/s, peak {training_mb:.0f} MB; inference {options.batch / searched:.3g} images/s with random weights, "
+        "which leave as many candidates as there can be",
+        flush=True,
+    )
+
+
 def steps(options: argparse.Namespace) -> None:
     """Print medians over the steps of seconds and of seconds of CPU, and the peak of the memory in MB."""
-    detector = build(options.one)
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
+    print(*train_steps(*start(options.one, options), options.steps), peak_mb())
+
+
+def start(name: str, options: argparse.Namespace) -> tuple[Detector, torch.Tensor, list[dict[str, torch.Tensor]]]:
+    """A detector, images and their objects, on the GPU where there is one."""
+    detector = build(name, options.channels, options.backbone)
     images, targets = scene(options)
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
+    if torch.cuda.is_available():
         detector, images = detector.cuda(), images.cuda()
         targets = [{key: value.cuda() for key, value in target.items()} for target in targets]
-    seconds, cpu = [], []
-    for _ in range(options.steps + 1):
-        start, started = time.perf_counter(), time.process_time()
+    return detector, images, targets
+
+
+def train_steps(
+    detector: Detector, images: torch.Tensor, targets: list[dict[str, torch.Tensor]], number: int
+) -> tuple[float, float]:
+    """Medians of seconds and of seconds of CPU of training steps."""
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(detector.losses(images, targets).values())).sum().backward()
         optimizer.step()
-        if on_gpu:
+
+    return timed(step, number)
+
+
+def timed(work: Callable[[], object], number: int) -> tuple[float, float]:
+    """Medians of seconds and of seconds of CPU of some calls, after one that is not counted."""
+    seconds, cpu = [], []
+    for _ in range(number + 1):
+        begun, used = time.perf_counter(), time.process_time()
+        work()
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - started)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    peak_mb = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak_mb
-    print(statistics.median(seconds[1:]), statistics.median(cpu[1:]), peak_mb)
+        seconds.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - used)
+    return statistics.median(seconds[1:]), statistics.median(cpu[1:])
 
 
-def build(name: str) -> Detector:
-    """Build a detector as ``conf/detector`` describes it, on a Swin-T without drop-out."""
+def peak_mb() -> float:
+    """The peak of the memory, of the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def build(name: str, channels: int, backbone: str) -> Detector:
+    """Build a detector as ``conf/detector`` describes it, without drop-out; detectron2's brings its own Swin-T."""
     torch.manual_seed(0)
     settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     settings["pyramid"]["drop_path"] = 0.0
-    ours = name == "cascade_mask_rcnn"
-    network = build_backbone("swin_tiny_patch4_window7_224", in_chans=CHANNELS) if ours else None
-    return build_detector(settings, backbone=network, in_chans=CHANNELS, classes=CLASSES, seed=0)
+    network = build_backbone(backbone, in_chans=channels) if name == "cascade_mask_rcnn" else None
+    return build_detector(settings, backbone=network, in_chans=channels, classes=CLASSES, seed=0)
 
 
 def scene(options: argparse.Namespace) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
@@ -104,7 +167,7 @@ def scene(options: argparse.Namespace) -> tuple[torch.Tensor, list[dict[str, tor
         labels = torch.randint(CLASSES, (options.objects,), generator=stream)
         centroids = (boxes[:, :2] + boxes[:, 2:]) / 2 - 0.5
         targets.append({"boxes": boxes, "labels": labels, "masks": masks, "centroids": centroids})
-    return torch.randn(options.batch, CHANNELS, side, side, generator=stream), targets
+    return torch.randn(options.batch, options.channels, side, side, generator=stream), targets
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ JOBS, JOB_CORES = 64, 4  # parallel_jobs and cpus of conf/executor/slurm.yaml
 
 LOTSS = 4_200_000  # cutouts of 256 px at overlap 0.5 in the 841 mosaics of LoTSS DR2
 ROMAN = 157_500  # 700 Roman tiles with 225 cutouts each
+EPOCH = 109_782  # images of the part train
+DEMO_IMAGES = 192  # that recipe=detect_demo trains on in an epoch, with a look at 22 others
+STEP_IMAGES = 2  # of the step that benchmarks/detectors.py times
 TRUTH = 139  # true objects to i = 29 in a Roman + Rubin cutout: 4,356,511 in 31,367 cutouts of DeepDISC's test set
 
 
@@ -52,6 +55,9 @@ ANNOTATE = Rate("Annotations", r"i = 29 \| ([\d,]+) objects/s")
 INTEGRITY = Rate("Integrity and statistics", r"([\d,]+) cutouts of 3 x 512 px")
 INTEGRITY_S = Rate("Integrity and statistics", r"cold \| [\d.]+ s \| ([\d.]+) s")
 SAMPLES = Rate("Joint samples", r"skyloom, map kept \| ([\d.]+)")
+CLUSTER = Rate("Clustering", r"\| ([\d.]+) GB resident, ([\d.]+) s;")
+DEMO = Rate("Detection", r"([\d.]+) s of it are the training \((\d+) epochs\)")
+DETECTOR = Rate("Detection", r"ours ([\d.]+) s and ([\d,]+) MB")
 FRIENDS = Rate("Matching", r"of 20 million points \| ([\d.]+) s, peak ([\d.]+) GB")
 
 
@@ -71,6 +77,7 @@ class Line:
 def lotss() -> list[Line]:
     """LoTSS DR2: features of all cutouts, BYOL on 200,000 of them."""
     windows, dedup_s, dedup_gb, split_s, split_gb = TABLES.numbers()
+    clustered_gb, clustered_s = CLUSTER.numbers()
     more, memory = LOTSS / windows, FEATURES_MB.numbers()[0] / 1e3
     return [
         Line("`step=cutouts`", _hours(LOTSS / INDEX.numbers()[0]), INDEX_MB.numbers()[0] / 1e3, None, INDEX),
@@ -78,6 +85,8 @@ def lotss() -> list[Line]:
         Line("`step=split`", _hours(split_s * more, 1), split_gb * more, None, TABLES, False, 1),
         Line("`product=features`, ResNet-18", _hours(LOTSS / RESNET.numbers()[0]), memory, LOTSS * 512 * 4e-9, RESNET),
         Line("`product=features`, DINOv2 ViT-S", _hours(LOTSS / DINO.numbers()[0]), memory, LOTSS * 384 * 4e-9, DINO),
+        Line("`step=cluster` as measured: a million rows of 384, 2000 and 100 clusters", _hours(clustered_s, 1),
+             clustered_gb, None, CLUSTER, False, 1),
         Line("`task=byol`, ResNet-18 at 128 px, an epoch of 200,000", _hours(200_000 / BYOL.numbers()[0]), None, None,
              BYOL, divides=False),
     ]  # fmt: skip
@@ -88,11 +97,16 @@ def roman() -> list[Line]:
     seconds, memory = FRIENDS.numbers()
     cutouts = INTEGRITY.numbers()[0]
     objects = ROMAN * TRUTH
+    (demo_s, demo_epochs), (step_s, step_mb) = DEMO.numbers(), DETECTOR.numbers()
     return [
         Line("`step=annotate`", _hours(objects / ANNOTATE.numbers()[0], 1), None, None, ANNOTATE),
         Line("`step=integrity` and `step=stats`, Roman", _hours(ROMAN / cutouts * INTEGRITY_S.numbers()[0]), None, None,
              INTEGRITY_S),
-        Line("reading 109,782 samples, an epoch", _hours(109_782 / SAMPLES.numbers()[0], 1), None, None, SAMPLES),
+        Line(f"reading {EPOCH:,} samples, an epoch", _hours(EPOCH / SAMPLES.numbers()[0], 1), None, None, SAMPLES),
+        Line("`task=detect`, an epoch of those at 6 x 75 px, Mask R-CNN on ResNet-10t",
+             _hours(EPOCH * demo_s / (demo_epochs * DEMO_IMAGES)), None, None, DEMO, False),
+        Line("`task=detect`, an epoch of those at 6 x 256 px, Cascade Mask R-CNN on Swin-T",
+             _hours(EPOCH * step_s / STEP_IMAGES), step_mb / 1e3, None, DETECTOR, False),
         Line("friends of friends over all true objects", _hours(objects / 20e6 * seconds, 1), objects / 20e6 * memory,
              None, FRIENDS, False, 1),
         Line("`step=pack`, uncompressed", float("nan"), None, ROMAN * (3 * 512**2 + 6 * 148**2) * 4e-9, INTEGRITY),
