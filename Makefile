@@ -5,6 +5,13 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 READY := $(VENV)/.ready
 
+# Where Python may not write bytecode beside its sources, it is kept in the environment: else each of the many processes
+# of tests and chains would compile torch, Lightning and all else anew, for 10 s and more.
+ifdef PYTHONDONTWRITEBYTECODE
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
+endif
+
 .PHONY: help demo demo-detect test test-slurm check format bench docs lock clean
 
 help:
@@ -32,11 +39,13 @@ demo: $(READY)
 demo-detect: $(READY)
 	$(BIN)/python examples/demo_detect.py
 
+# Each core has a worker of its own: threads of libraries would only wait for each other. Long files come first.
 test: $(READY)
-	$(BIN)/python -m pytest --ignore=tests/slurm -n logical --maxprocesses=8 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/slurm -n logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
+# More files at a time than a small machine has cores: each has a Slurm of its own, and much of the time is waiting.
 test-slurm: $(READY)
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/slurm -n 3 --dist=loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .

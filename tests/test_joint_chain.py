@@ -1,7 +1,6 @@
 """The whole chain of Roman and Rubin by its recipe: counts of all steps add up, and pixels are what they say."""
 
 import json
-import os
 import re
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from make.forked_script import IMPORTED, call
-from make.killed import server
+from make.forked_script import call, running
 from skyloom.datamodule.band_index import BandIndex, truth_of
 from skyloom.datamodule.coco_dataset import open_dataset
 from skyloom.datamodule.roman_lsst import RomanLsstDataModule
@@ -26,20 +24,15 @@ LINKS = ["survey", "roman", "lsst", "roman_integrity", "lsst_integrity", "annota
          "roman_stats", "lsst_stats", "report"]  # fmt: skip
 BRIGHT_MAG = 25.0  # four times as bright as the faintest point source that is seen
 OF_ONE_PIXEL = (0.2 / 0.0575) ** 2  # Roman pixels that a Rubin pixel becomes
-STEPS = ["cutouts", "tile_cutouts", "simulate_roman_lsst", "integrity", "annotate", "assemble", "part", "stats"]
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """The store, the artifacts by link, and what a first and a second run of the recipe printed."""
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))  # the server inherits it; forks must not meet other threads
     folder = tmp_path_factory.mktemp("joint")
-    context = server([*IMPORTED, *(f"skyloom.step.{name}" for name in STEPS)])
+    context = running()
     words = ["curate.py", "recipe=roman_lsst_demo", *SMALL, f"paths.store={folder}/store", f"paths.runs={folder}/runs"]
     runs = [call(context, *words, cwd=folder) for _ in range(2)]
-    for name, value in threads.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
     assert runs[0].returncode == 0, runs[0].stderr
     store = Store(folder / "store")
     ids = [row[1] for row in _table(runs[0])]

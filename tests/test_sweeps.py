@@ -1,20 +1,17 @@
 """Sweeps and searches as people start them: distinct runs, one table of them, a search that is found again."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from make import forked_script
 from make.tiny_fit import make_cutouts
 from skyloom.errors import ConfigError
 from skyloom.run.notebook import compose
 from skyloom.run.verbs import call
 from skyloom.store import Store
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "task=byol", "backbone=resnet18", "++backbone.model=test_resnet", "backbone.image_size_px=32",
     "datamodule.batch_size=8", "datamodule.workers=0", "task.projection_dim=8", "task.hidden_dim=16",
@@ -24,11 +21,8 @@ TINY = [
 
 
 def script(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / words[0]), *words[1:], f"paths.store={folder / 'store'}",
-         f"paths.runs={folder / 'runs'}"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    places = [f"paths.store={folder / 'store'}", f"paths.runs={folder / 'runs'}"]
+    return forked_script.call(forked_script.running(), *words, *places, cwd=folder)
 
 
 @pytest.fixture(scope="module")

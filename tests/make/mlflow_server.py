@@ -23,10 +23,12 @@ def mlflow_server(folder: Path):
         port = free.getsockname()[1]
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "a")]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # three more processes that nobody asks
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
+            [sys.executable, "-m", "mlflow", *words], cwd=folder, env=env, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
         end = time.monotonic() + START_S

@@ -2,11 +2,11 @@
 
 import importlib.util
 import inspect
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ from lightly.utils.dist import gather, world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from make.forking import Forking
+
 TIMEOUT = timedelta(seconds=60)
-PRELOAD = ["lightning.pytorch", "skyloom.task"]  # imported once, by the server that all processes are forked from
+# Imported once, by the process from which all others are forked. The first step of any optimiser imports torch._dynamo.
+IMPORTED = ("lightning.pytorch", "skyloom.task", "torch._dynamo", __name__)
 
 
 def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -29,9 +32,17 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]
     """
     with tempfile.TemporaryDirectory() as folder:
         place = (str(inspect.getsourcefile(function)), function.__qualname__)
-        multiprocessing.set_forkserver_preload(PRELOAD)
-        mp.start_processes(_process, args=(folder, place, arguments), nprocs=2, start_method="forkserver")
+        _forking().call(_start, folder, place, arguments)
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@cache
+def _forking() -> Forking:
+    return Forking(IMPORTED)
+
+
+def _start(*arguments: Any) -> None:
+    mp.start_processes(_process, args=arguments, nprocs=2, start_method="fork")
 
 
 def _process(rank: int, folder: str, place: tuple[str, str], arguments: tuple[Any, ...]) -> None:

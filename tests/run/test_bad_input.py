@@ -11,31 +11,18 @@ import pytest
 
 import skyloom
 from make.artifacts import features_artifact
-from make.forked_script import IMPORTED, call
+from make.forked_script import call, running
 from make.http import FileServer
-from make.killed import server
 from make.survey import sky, write_image
 from skyloom.store import Store
 
-CONTEXT: list = []  # the server from which scripts are forked, while these tests run
 SMALL = ["backbone.model=test_resnet", "backbone.image_size_px=32", "device=cpu"]
 DOWNLOAD = ["curate.py", "step=download", "survey=lotss", "files=[mosaic-blanked.fits]", "retries=1", "retry_wait_s=0"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def context():
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))  # the server inherits it; forks must not meet other threads
-    CONTEXT.append(server(IMPORTED))
-    yield
-    CONTEXT.clear()
-    for name, value in threads.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 def script(tmp_path, *words):
     places = [f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}"]
-    return call(CONTEXT[0], *words, *places, cwd=tmp_path)
+    return call(running(), *words, *places, cwd=tmp_path)
 
 
 def refused(tmp_path, *words, says, leaves=()):

@@ -10,25 +10,11 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table, vstack
 
-from make.forked_script import IMPORTED, call
+from make.forked_script import call, running
 from make.joint_files import GRID, write_joint
-from make.killed import server
 from skyloom.store import Store
 
-CONTEXT: list = []  # the server from which scripts are forked, while these tests run
-STEPS = ["cutouts", "tile_cutouts", "integrity", "annotate", "assemble"]
 ROMAN = ["curate.py", "step=cutouts", "survey=roman", "images=in/roman", *(f"{key}={n}" for key, n in GRID.items())]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def context():
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))  # the server inherits it; forks must not meet other threads
-    CONTEXT.append(server([*IMPORTED, *(f"skyloom.step.{name}" for name in STEPS)]))
-    yield
-    CONTEXT.clear()
-    for name, value in threads.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.fixture
@@ -38,7 +24,7 @@ def joint(tmp_path):
 
 def script(tmp_path, *words):
     places = [f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}"]
-    return call(CONTEXT[0], *words, *places, cwd=tmp_path)
+    return call(running(), *words, *places, cwd=tmp_path)
 
 
 def made(tmp_path, *words):

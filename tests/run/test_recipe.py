@@ -1,13 +1,12 @@
 """Recipes: what is missing is made, what fails is named, and the shipped ones fit the steps that there are."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 import skyloom
+from make.forked_script import call, running
 from skyloom.errors import ConfigError, SkyloomError
 from skyloom.run.links import check_links, executor_options, plain_recipe, read_links
 from skyloom.run.notebook import configure
@@ -126,15 +125,10 @@ def test_the_script_takes_a_recipe_in_the_place_of_a_step(tmp_path):
              "~recipe.links.selection", "~recipe.links.clusters", "~recipe.links.features",
              "~recipe.links.features_dinov2", "recipe.links.survey.size_px=300",
              f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, ROOT / "curate.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = call(running(), "curate.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Store(tmp_path / "store").open(done.stdout.strip()).kind == "cutouts", "the id alone, of the last link"
-    wrong = subprocess.run(
-        [sys.executable, ROOT / "curate.py", *words, "step=cluster"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    wrong = call(running(), "curate.py", *words, "step=cluster", cwd=tmp_path)
     assert wrong.returncode == 2
     assert len(wrong.stderr.strip().splitlines()) == 1
 
@@ -159,3 +153,17 @@ def test_the_executor_of_a_recipe_is_that_of_its_links_but_for_those_that_choose
     assert links["own"].configuration(common, results, []).executor == {"name": "serial"}
     report = read_links({"page": {"analyze": "selection", "selection": "x"}})[0]
     assert "executor" not in report.configuration(common, {}, [])
+
+
+def test_a_link_with_an_executor_of_its_own_runs_and_makes_the_same(tmp_path):
+    links = {
+        "survey": TINY["survey"] | {"mosaics": 2, "size_px": 100},
+        "cutouts": TINY["cutouts"] | {"executor": "processes", "executor.workers": 2},
+    }
+    plain, made = (
+        run(tmp_path / name, dict(links, cutouts=cutouts), executor="serial").artifacts["cutouts"]
+        for name, cutouts in (("plain", TINY["cutouts"]), ("own", links["cutouts"]))
+    )
+    assert [one.history["settings"]["executor"] for one in (plain, made)] == ["serial", "2 processes"]
+    assert made.id == plain.id
+    assert made.manifest["files"] == plain.manifest["files"]

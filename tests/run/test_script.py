@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from make.forked_script import call, running
 from make.survey import sky, write_image
 from skyloom.store import Store
 
@@ -15,11 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def script(tmp_path, *words, store=None):
-    return subprocess.run(
-        [sys.executable, str(ROOT / words[0]), *words[1:], f"paths.store={store or tmp_path / 'store'}",
-         f"paths.runs={tmp_path / 'runs'}"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    places = [f"paths.store={store or tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}"]
+    return call(running(), *words, *places, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -75,7 +73,10 @@ def test_an_ambiguous_prefix_names_the_candidates(tmp_path, images):
 
 def test_an_image_without_wcs_is_accepted(tmp_path):
     write_image(tmp_path / "in" / "plain.fits", sky(64, 64), wcs=False)
-    done = script(tmp_path, "curate.py", "step=cutouts", "window_px=32", "images=in")
+    words = ["step=cutouts", "window_px=32", "images=in", "paths.store=store", "paths.runs=runs"]
+    done = subprocess.run(  # the one here that starts Python anew
+        [sys.executable, ROOT / "curate.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     artifact = Store(tmp_path / "store").open(done.stdout.splitlines()[-1])
     assert artifact.table()["ra_deg"].null_count() == 9

@@ -10,6 +10,8 @@ from skyloom.trainer import fit as fitting
 from skyloom.trainer import processes
 from skyloom.trainer.detect import detect
 
+pytestmark = pytest.mark.usefixtures("warm_ranks")
+
 TWO = {"devices": 2, "max_epochs": 2, "strategy": "ddp_find_unused_parameters_true"}
 # Weights that stay as they are, so that one process and two judge the same ones: a larger rate would already move
 # biases of 0, and so decide between candidates of equal score.

@@ -73,6 +73,7 @@ def test_the_number_of_processes_is_part_of_the_id_and_the_batch_of_one_is_not_t
     assert train(**request(store, trainer=other), dry_run=True).id == whole.id
 
 
+@pytest.mark.usefixtures("warm_ranks")
 @pytest.mark.parametrize("how", ["killed", "SIGTERM"])
 def test_a_fit_of_two_processes_goes_on_to_the_same_bytes(whole, tmp_path, monkeypatch, how):
     often = {**TWO, "checkpoint_every_min": 1e-9} if how == "killed" else {**TWO, "checkpoint_every_n_epochs": 100}
@@ -92,6 +93,7 @@ def test_a_fit_of_two_processes_goes_on_to_the_same_bytes(whole, tmp_path, monke
     assert model.counts == whole.counts
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_processes_get_copies_and_their_number(tmp_path):
     job = {"tensor": torch.zeros(2), "path": tmp_path / "said"}
     with open_processes(other_process.write, job, 2) as environment:

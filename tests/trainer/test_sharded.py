@@ -21,6 +21,7 @@ def weights(model):
     return load_file(model.file("model.safetensors"))
 
 
+@pytest.mark.usefixtures("warm_ranks")
 def test_shared_out_weights_learn_what_whole_ones_do_and_a_killed_fit_goes_on(tmp_path, monkeypatch):
     whole = train(**request(tmp_path / "whole" / "store", trainer=TWO))
     options = request(tmp_path / "store", trainer=SHARED)
