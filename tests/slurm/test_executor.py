@@ -1,6 +1,7 @@
 """executor=slurm on a real Slurm: arrays whose jobs die, stop and wait end in the same bytes as one process alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import h5py
 import pytest
+from omegaconf import OmegaConf
 
+from make.joint_data import joint_data
 from make.pieces import squares
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.executor import build_executor
-from skyloom.run.notebook import compose, curate, extract
+from skyloom.run.notebook import compose, configure, curate, extract
+from skyloom.run.recipe import run_recipe
 from skyloom.store.executor import JOBS
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -175,6 +179,53 @@ def test_an_array_of_extraction_shards_with_one_killed_gives_the_file_of_one_pro
         assert (a["features"][:] == b["features"][:]).all()
         assert (a["cutout_id"][:] == b["cutout_id"][:]).all()
     assert one.manifest["files"] == many.manifest["files"]
+
+
+def test_a_catalogue_made_by_jobs_is_that_of_one_process(slurm, tmp_path):
+    data = joint_data(tmp_path / "store")
+    common = {
+        "detector": "sep", "dataset": data.dataset.id, "channels.surveys": ["lsst"], "score": 0.05, "shard_images": 2,
+        "photometry.psf": {band: {"model": "gaussian", "fwhm_arcsec": 0.8} for band in "ugrizy"}, "device": "cpu",
+        "paths.runs": str(tmp_path / "runs"),
+    }  # fmt: skip
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "store", other)
+    before = len(slurm.jobs())
+    asked = {f"executor.{key}": value for key, value in (QUICK | {"pieces_per_job": 2}).items()}
+    many = extract("catalog", **common, executor="slurm", **asked, store=str(tmp_path / "store"))
+    assert len(slurm.jobs()) - before == 4, "two of candidates, two of the catalogue"
+    one = extract("catalog", **common, executor="serial", store=str(other))
+    assert one.id == many.id
+    assert one.counts["kept"] > 6
+    assert one.manifest["files"] == many.manifest["files"]
+    found = one.inputs["candidates"], many.inputs["candidates"]
+    assert found[0].manifest["files"] == found[1].manifest["files"]
+    assert many.history["settings"]["executor"].startswith("slurm")
+
+
+def test_links_of_a_recipe_choose_their_executor(slurm, tmp_path):
+    asked = {f"executor.{key}": value for key, value in QUICK.items()}
+    links = {
+        "survey": {"curate": "simulate", "survey": "lotss", "mosaics": 2, "size_px": 200},
+        "cutouts": {"curate": "cutouts", "survey": "lotss", "images": {"from": "survey"}, "window_px": 32},
+    }
+    many = links | {"cutouts": {**links["cutouts"], "executor": "slurm", **asked}}
+    before = len(slurm.jobs())
+    chains = [recipe_of(tmp_path / name, which) for name, which in (("many", many), ("one", links))]
+    assert len(slurm.jobs()) - before == 1
+    assert [row.state for row in chains[0].rows] == ["made", "made"]
+    assert chains[0].id == chains[1].id
+    for name in links:
+        made = [chain.artifacts[name].manifest["files"] for chain in chains]
+        assert made[0] == made[1]
+    assert chains[0].artifacts["cutouts"].history["settings"]["executor"].startswith("slurm")
+
+
+def recipe_of(folder, links):
+    config = configure("curate", {"paths.store": str(folder / "store"), "paths.runs": str(folder / "runs")})
+    OmegaConf.set_struct(config, False)
+    config.recipe = {"name": "tiny", "links": links}
+    return run_recipe(config)
 
 
 def wait_for(met, seconds=90):

@@ -1,16 +1,23 @@
 """Sweeps through submitit on a real Slurm: distinct runs, frozen code, failures told apart."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from make.mlflow_server import mlflow_server
 from make.tiny_fit import make_cutouts
+from make.wandb_file import read_run, segments
 from skyloom.store import Store
+
+# MLflow uses a loading strategy that SQLAlchemy 2.1 deprecates; users do not see it, Python hides such warnings.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -39,48 +46,115 @@ def checkout(tmp_path_factory):
     return copy
 
 
-@pytest.fixture
-def start(slurm, tmp_path):
-    """Start a script of a checkout from another working directory; its store and runs are relative to that."""
-
+@contextlib.contextmanager
+def starter(slurm, folder):
+    """Starts scripts of a checkout from a working directory; their store and runs are relative to that."""
     started = []
 
     def start(script, *words, root=ROOT):
-        env = slurm.environment() | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+        env = slurm.environment() | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1", "WANDB_API_KEY": ""}
         process = subprocess.Popen(
             [sys.executable, root / script, *words, "paths.store=store", "paths.runs=runs"],
-            cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
 
 
-def test_a_sweep_of_four_gives_four_distinct_and_correct_runs(cutouts, start, tmp_path):
-    command = start(
-        "train.py", *TINY, *SMALL, f"cutouts={cutouts.path}", "task.learning_rate=0.05,0.1", "trainer.max_epochs=1,2"
+@pytest.fixture
+def start(slurm, tmp_path):
+    with starter(slurm, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def four(slurm, cutouts, tmp_path_factory):
+    """The four runs of a sweep whose jobs tell W&B and a server of MLflow, and the table of them."""
+    pytest.importorskip("mlflow", reason="the extra 'mlflow' is not installed")
+    folder = tmp_path_factory.mktemp("four")
+    with starter(slurm, folder) as start, mlflow_server(folder / "server") as uri:
+        told = ("logger=many", "logger.wandb.group=rates", f"logger.mlflow.tracking_uri={uri}")
+        command = start(
+            "train.py", *TINY, *SMALL, *told, f"cutouts={cutouts.path}", "task.learning_rate=0.05,0.1",
+            "trainer.max_epochs=1,2",
+        )  # fmt: skip
+        out, err = command.communicate(timeout=300)
+        assert command.returncode == 0, err
+        (sweep,) = (folder / "runs" / "train").glob("*/*")
+        compare = start("analyze.py", "report=compare", f"runs={sweep.relative_to(folder)}")
+        runs = _runs_of(uri)  # while the table is made
+        report, text = compare.communicate(timeout=120)
+        assert compare.returncode == 0, text
+    store = Store(folder / "store")
+    models = [store.open(id) for id in out.split()]
+    return SimpleNamespace(
+        folder=folder, sweep=sweep, models=models, runs=runs, report=store.open(report.strip()), table=text
     )
-    out, err = command.communicate(timeout=300)
-    assert command.returncode == 0, err
-    ids = out.split()
-    models = [Store(tmp_path / "store").open(id) for id in ids]
-    assert [(m.parameters["task"]["learning_rate"], m.parameters["trainer"]["max_epochs"]) for m in models] == [
+
+
+def _runs_of(uri):
+    """What a server of MLflow has, by the id of the artifact."""
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("skyloom").experiment_id], "tags.`skyloom.kind` = 'model'")
+    assert len(runs) == 4
+    return {run.data.tags["skyloom.id"]: run for run in runs}
+
+
+def test_a_sweep_of_four_gives_four_distinct_and_correct_runs(four):
+    assert [(m.parameters["task"]["learning_rate"], m.parameters["trainer"]["max_epochs"]) for m in four.models] == [
         (0.05, 1), (0.1, 1), (0.05, 2), (0.1, 2),
     ]  # fmt: skip
-    assert len({m.manifest["files"]["model.safetensors"]["sha256"] for m in models}) == 4
-    (sweep,) = (tmp_path / "runs" / "train").glob("*/*")
-    for number, id in enumerate(ids):
-        assert json.loads((sweep / str(number) / "result.json").read_text())["id"] == id
-        assert (sweep / str(number) / ".hydra" / "config.yaml").exists()
-        assert (sweep / str(number) / "train.log").exists()
-    (copy,) = (sweep / "code").iterdir()
+    assert len({m.manifest["files"]["model.safetensors"]["sha256"] for m in four.models}) == 4
+    for number, model in enumerate(four.models):
+        assert json.loads((four.sweep / str(number) / "result.json").read_text())["id"] == model.id
+        assert (four.sweep / str(number) / ".hydra" / "config.yaml").exists()
+        assert (four.sweep / str(number) / "train.log").exists()
+    (copy,) = (four.sweep / "code").iterdir()
     noted = json.loads((copy / "code.json").read_text())
     assert noted["copied_from"] == str(ROOT)
-    assert {m.manifest["code"]["git_commit"] for m in models} == {noted["git_commit"]}
+    assert {m.manifest["code"]["git_commit"] for m in four.models} == {noted["git_commit"]}
+
+
+def test_the_same_four_with_the_same_numbers_are_in_the_table_in_wandb_and_in_mlflow(four):
+    rows = {row["id"]: row for row in json.loads(four.report.file("numbers.json").read_text())["rows"]}
+    assert set(rows) == set(four.runs) == {model.id for model in four.models}
+    for model in four.models:
+        rate, epochs = model.parameters["task"]["learning_rate"], model.parameters["trainer"]["max_epochs"]
+        row, kept = rows[model.id], four.runs[model.id]
+        (folder,) = segments(four.folder / "runs", model.id)
+        offline = read_run(folder)
+
+        assert set(row["facts"].values()) >= {str(rate), str(epochs)}, "the deltas are columns"
+        (line,) = [line for line in four.table.splitlines() if model.id in line]
+        assert line.split()[: len(row["facts"])] == list(row["facts"].values())
+        assert f"{row['value']:.4g}" in line.split()
+
+        told = offline.config
+        assert (told["task"]["learning_rate"], told["trainer"]["max_epochs"]) == (rate, epochs)
+        assert (offline.run.run_id, offline.run.run_group, offline.run.job_type) == (model.id, "rates", "train")
+        assert offline.exit_code == 0
+
+        assert (kept.data.params["task/learning_rate"], kept.data.params["trainer/max_epochs"]) == (
+            str(rate),
+            str(epochs),
+        )
+        assert kept.data.tags["skyloom.job_type"] == "train"
+        assert kept.info.status == "FINISHED"
+
+        last = {name: f"{values['last']:.9g}" for name, values in row["numbers"].items()}
+        assert "train/loss" in last
+        assert {name: f"{offline.summary[name]:.9g}" for name in last} == last
+        assert {name: f"{kept.data.metrics[name]:.9g}" for name in last} == last
+    assert len({row["value"] for row in rows.values()}) == 4
 
 
 def test_an_edit_while_jobs_wait_changes_nothing(slurm, checkout, cutouts, start, tmp_path):
