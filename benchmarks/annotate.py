@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from skyloom.run.notebook import compose
-from skyloom.sky.bands import Band, read_bands
-from skyloom.sky.deepdisc_mask import DeepDiscDrawer
-from skyloom.sky.psf import psf_model
-from skyloom.sky.truth_galaxy import Sources
-from skyloom.sky.truth_mask import MaskDrawer
-from skyloom.step.annotation_columns import mask_row
+from skyloom.sky.drawing.psf import psf_model
+from skyloom.sky.drawing.truth_galaxy import Sources
+from skyloom.sky.drawing.truth_mask import MaskDrawer
+from skyloom.sky.mask.deepdisc import DeepDiscDrawer
+from skyloom.sky.survey.bands import Band, read_bands
+from skyloom.step.annotate.columns import mask_row
 
 SIDE_PX, SCALE_ARCSEC, MIN_AREA_PX, SNR = 148, 0.2, 12, 5.0
 PER_CUTOUT = 100

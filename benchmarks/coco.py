@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from skyloom.metric.coco import curves
-from skyloom.sky.rle import encode_at
+from skyloom.sky.mask.rle import encode_at
 
 SIZE_PX = 512
 

@@ -22,8 +22,8 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
-from skyloom.sky.image import open_image
-from skyloom.sky.windows import measure_windows, stride_px, window_starts
+from skyloom.sky.files.image import open_image
+from skyloom.sky.window.sliding import measure_windows, stride_px, window_starts
 
 OVERLAP = 0.5
 

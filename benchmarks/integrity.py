@@ -24,9 +24,9 @@ from astropy.io import fits
 
 from skyloom.run.notebook import compose
 from skyloom.run.verbs import arguments_of, function_of
-from skyloom.step.band_columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
-from skyloom.step.integrity import integrity
-from skyloom.step.stats import stats
+from skyloom.step.cutouts.tiles.columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
+from skyloom.step.integrity.step import integrity
+from skyloom.step.stats.step import stats
 from skyloom.store import Artifact, Build, builds, fingerprint
 
 

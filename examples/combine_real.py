@@ -16,8 +16,8 @@ from astropy.io import fits
 from astropy.visualization import AsinhStretch, ManualInterval
 from astropy.wcs import WCS, FITSFixedWarning
 
-from skyloom.sky.pixel_map import PixelMap
-from skyloom.sky.resample import coverage, resample
+from skyloom.sky.geometry.pixel_map import PixelMap
+from skyloom.sky.geometry.resample import coverage, resample
 
 BAND = 2  # HSC i, the nearest to F814W
 

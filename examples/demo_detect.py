@@ -24,7 +24,7 @@ from skyloom.datamodule.joint_sample import JointSamples
 from skyloom.datamodule.roman_lsst import RomanLsstDataModule
 from skyloom.metric.detection_scores import DetectionScores
 from skyloom.run.notebook import compose
-from skyloom.sky.rle import decode, encode
+from skyloom.sky.mask.rle import decode, encode
 
 STORE = Path(os.environ.get("SKYLOOM_STORE", "demo/store"))
 NAMES = {"found": "Mask R-CNN", "sextractor": "SExtractor"}  # links of the recipe that make catalogues

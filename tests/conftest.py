@@ -8,10 +8,10 @@ from make.forked_script import IMPORTED
 
 TESTS = Path(__file__).parent
 # With --dist=loadfile --no-loadscope-reorder each worker takes the next file: one that lasts minutes must not be last.
-LONG = ["test_readme.py", "test_kills.py", "trainer/test_detect_processes.py", "trainer/test_sharded.py",
-        "trainer/test_processes.py", "trainer/test_detect.py", "trainer/test_train.py", "datamodule/test_roman_lsst.py",
-        "test_sweeps.py", "run/test_several.py", "report/test_features.py", "test_docs.py", "test_conf.py",
-        "test_joint_chain.py"]  # fmt: skip
+LONG = ["test_readme.py", "test_kills.py", "trainer/test_detect_processes.py", "trainer/distributed/test_sharded.py",
+        "trainer/distributed/test_processes.py", "trainer/test_detect.py", "trainer/test_train.py",
+        "datamodule/test_roman_lsst.py", "test_sweeps.py", "run/test_several.py", "report/test_features.py",
+        "test_docs.py", "test_conf.py", "test_joint_chain.py"]  # fmt: skip
 
 _preload = forkserver.set_forkserver_preload
 

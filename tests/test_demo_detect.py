@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from make.joint_data import joint_data
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 
 FILE = Path(__file__).resolve().parents[1] / "examples" / "demo_detect.py"
 

@@ -14,8 +14,8 @@ from skyloom.datamodule.band_index import BandIndex, truth_of
 from skyloom.datamodule.coco_dataset import open_dataset
 from skyloom.datamodule.roman_lsst import RomanLsstDataModule
 from skyloom.run.notebook import compose
-from skyloom.sky import rle
-from skyloom.step.integrity_gate import corrupt_cutouts
+from skyloom.sky.mask import rle
+from skyloom.step.integrity.gate import corrupt_cutouts
 from skyloom.store import Store
 from skyloom.trainer.train import open_data
 

@@ -7,8 +7,8 @@ import skyloom
 from make.simulated import FEW, joint_facts, simulated
 from skyloom.datamodule.band_index import BandIndex, truth_of
 from skyloom.sky.centroid import lone
-from skyloom.sky.pixel_map import PixelMap
-from skyloom.sky.resample import resample
+from skyloom.sky.geometry.pixel_map import PixelMap
+from skyloom.sky.geometry.resample import resample
 
 APART_PX = 45  # 2.6": beyond the wings of Rubin's PSF
 DEEP = 31.0  # mag; noise is not what this is about

@@ -80,7 +80,7 @@ def test_the_layers_would_catch_a_wrong_import(tmp_path):
 def test_groups_packages_and_tests_carry_one_name():
     for group in ("step", "product", "report", "task", "datamodule"):
         for choice in (ROOT / "conf" / group).glob("*.yaml"):
-            module = PACKAGE / group / f"{choice.stem}.py"
-            assert module.exists(), f"conf/{group}/{choice.name} has no {module.relative_to(ROOT)}"
+            module, package = PACKAGE / group / f"{choice.stem}.py", PACKAGE / group / choice.stem / "__init__.py"
+            assert module.exists() != package.exists(), f"conf/{group}/{choice.name} has no {module.relative_to(ROOT)}"
             test = ROOT / "tests" / group / f"test_{choice.stem}.py"
             assert test.exists(), f"conf/{group}/{choice.name} has no {test.relative_to(ROOT)}"

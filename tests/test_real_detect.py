@@ -13,7 +13,7 @@ from astropy.table import Table
 
 import skyloom
 from make import detectors
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 
 REAL = os.environ.get("SKYLOOM_REAL_DATA")
 pytestmark = [

@@ -12,8 +12,8 @@ from make.joint_files import tangent_wcs
 from skyloom.datamodule.band_index import BandIndex, detections_of, truth_of
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.wcs_cards import cards_of
-from skyloom.step.band_columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
+from skyloom.sky.geometry.wcs_cards import cards_of
+from skyloom.step.cutouts.tiles.columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
 from skyloom.store import builds, fingerprint
 
 

@@ -16,7 +16,7 @@ from skyloom.detector.build import build_detector, detector_class
 from skyloom.detector.candidates import select
 from skyloom.detector.load import load_detector
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 from skyloom.trainer.detect import detect
 
 pytest.importorskip("transformers", reason="the extra 'detection' is not installed")

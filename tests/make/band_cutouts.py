@@ -17,9 +17,9 @@ from make.joint_tables import (
     roman_truth,
     sky_sources,
 )
-from skyloom.sky.wcs_cards import cards_of
-from skyloom.step.band_columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
-from skyloom.step.cutout_table import cutout_ids
+from skyloom.sky.geometry.wcs_cards import cards_of
+from skyloom.step.cutouts.table import cutout_ids
+from skyloom.step.cutouts.tiles.columns import BAND_COLUMNS, BAND_IMAGE_COLUMNS, PIECE_COLUMNS
 from skyloom.store import Artifact, Build, Store, builds, fingerprint
 
 STEP_DEG = 0.01  # between the centres of neighbouring cutouts

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 import skyloom
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 from skyloom.store import Artifact, Build, Store, builds, of_kind
 
 CATEGORIES = [{"id": 0, "name": "galaxy"}, {"id": 1, "name": "star"}]

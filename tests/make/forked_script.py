@@ -19,9 +19,9 @@ from make.killed import server
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["annotate", "assemble", "cluster", "cutouts", "download", "integrity", "neardup", "pack", "part", "simulate",
-         "simulate_roman_lsst", "stats", "subsample", "tile_cutouts"]  # fmt: skip
+         "simulate.roman_lsst", "stats", "subsample", "cutouts.tiles.step"]  # fmt: skip
 IMPORTED = ["hydra", "skyloom.run.script", "skyloom.run.verbs", "skyloom.product.features", "skyloom.trainer.train",
-            "skyloom.task", "skyloom.datamodule.cutouts", "skyloom.report.selection",
+            "skyloom.task", "skyloom.datamodule.cutouts", "skyloom.report.selection.report",
             *(f"skyloom.step.{name}" for name in STEPS)]  # fmt: skip
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 
 COLUMNS = ("boxes", "labels", "rle", "scores", "mag", "snr")
 

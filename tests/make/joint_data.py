@@ -8,7 +8,7 @@ import polars as pl
 
 from make.band_cutouts import band_cutouts
 from skyloom.datamodule.band_index import BandIndex
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 from skyloom.store import Artifact, Build, Store, builds, of_kind
 
 LSST_PX, ROMAN_PX = 32, 112  # 6.4" at 0.2" and at 0.0575"

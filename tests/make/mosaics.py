@@ -7,7 +7,7 @@ import polars as pl
 from astropy.io import fits
 from scipy import ndimage
 
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 
 SCHEMA = {
     "image_row": pl.Int32,

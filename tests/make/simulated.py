@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from skyloom.run.notebook import compose
-from skyloom.sky.survey import JointSurvey
-from skyloom.step.simulate_roman_lsst import simulate_roman_lsst
+from skyloom.sky.survey.facts import JointSurvey
+from skyloom.step.simulate.roman_lsst import simulate_roman_lsst
 from skyloom.store import Artifact
 
 TINY = {"tile_px": 200, "overlap_px": 8, "patch_px": 37, "patch_border_px": 12, "faintest_mag": 25.0, "ebv_mag": 0.0}

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from skyloom.sky.bands import Band, read_bands
-from skyloom.sky.truth_galaxy import Sources
+from skyloom.sky.drawing.truth_galaxy import Sources
+from skyloom.sky.survey.bands import Band, read_bands
 
 SURVEYS = Path(__file__).parents[2] / "conf" / "survey"
 COLOURS = np.array([1.4, 0.7, 0.3, 0.0, -0.1, -0.2])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skyloom.step.cutout_table import COLUMNS, IMAGE_COLUMNS
+from skyloom.step.cutouts.table import COLUMNS, IMAGE_COLUMNS
 from skyloom.store import Artifact, Build, builds
 
 
@@ -26,7 +26,7 @@ def windows(
     ra: float = 123.0, dec: float = 45.0, scale_arcsec: float = 1.5, seed: int = 0,
 ) -> pl.DataFrame:  # fmt: skip
     """Windows at given places of a square image."""
-    from skyloom.step.cutout_table import cutout_ids
+    from skyloom.step.cutouts.table import cutout_ids
 
     row0, col0 = np.asarray(row0), np.asarray(col0)
     size = np.broadcast_to(size_px, row0.shape)

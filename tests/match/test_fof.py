@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.match import fof, fof_table, friends_of_friends, sky_points
-from skyloom.sky.sphere import angle_arcsec
+from skyloom.sky.geometry.sphere import angle_arcsec
 
 
 def brute(points, length):

@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 from make.found_masks import only, random_detections, random_objects
 from skyloom.metric.coco import ALL, IOU_THRESHOLDS, curves, mask_areas, overlaps
 from skyloom.metric.detection_objects import joined_objects
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 
 CROWDED = {"images": 1, "objects": 300, "size_px": 128, "false": 60, "max_detections": 1000}
 FEW = {"images": 4, "objects": 12, "size_px": 48, "false": 10, "max_detections": 100}

@@ -5,7 +5,7 @@ import pytest
 
 from skyloom.errors import InputError
 from skyloom.metric.deblending import flux_errors, mask_ious
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.rle import encode
 
 
 def test_overlap_is_that_of_the_pixels():

@@ -15,7 +15,7 @@ from skyloom.errors import ConfigError, InputError
 from skyloom.product.candidate_pieces import Finder, make_piece
 from skyloom.product.detection_channels import Channels
 from skyloom.product.detection_source import CutoutSource
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 from skyloom.store import Plan, Store
 
 FAST = {"batch_size": 2, "shard_images": 2, "device": "cpu"}

@@ -17,7 +17,7 @@ from skyloom.errors import ConfigError
 from skyloom.product import catalog_pieces
 from skyloom.product.detection_channels import Channels
 from skyloom.product.detection_source import CutoutSource
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 from skyloom.store import Plan, Store, builds
 
 FAST = {"batch_size": 2, "shard_images": 2, "device": "cpu"}

@@ -13,8 +13,8 @@ from skyloom.product.detection_source import IMAGE_COLUMNS
 from skyloom.product.mosaic_channels import mosaic_options
 from skyloom.product.mosaic_files import open_mosaics
 from skyloom.product.mosaic_source import MosaicSource, tile_starts
-from skyloom.sky.image import open_image
-from skyloom.sky.wcs_cards import wcs_of
+from skyloom.sky.files.image import open_image
+from skyloom.sky.geometry.wcs_cards import wcs_of
 from skyloom.store import Store
 
 

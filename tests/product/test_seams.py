@@ -8,7 +8,7 @@ from make import mosaics
 from skyloom.product.mosaic_files import open_mosaics
 from skyloom.product.mosaic_source import MosaicSource
 from skyloom.product.seams import one_per_object, overlapping, reaching_in
-from skyloom.sky.rle import area, encode
+from skyloom.sky.mask.rle import area, encode
 from skyloom.store import Store
 
 SEAM = {"seam_px": 4.0, "same_iou": 0.5}

@@ -8,8 +8,8 @@ import pytest
 from make.probes import blobs, make_features, make_labelled, task
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.probe.frozen import probe
-from skyloom.report.compare import compare
-from skyloom.report.compare_entries import differing, facts_of, open_entry
+from skyloom.report.compare.entries import differing, facts_of, open_entry
+from skyloom.report.compare.report import compare
 from skyloom.store import Artifact, Build, builds, of_kind
 
 SPLIT = (["train"] * 6 + ["test"] * 4) * 9

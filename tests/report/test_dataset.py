@@ -9,7 +9,7 @@ import skyloom
 from make.band_cutouts import band_cutouts
 from make.datasets import annotate_disks, dataset
 from skyloom.datamodule.coco_dataset import open_dataset
-from skyloom.report.dataset import dataset as report_on
+from skyloom.report.dataset.report import dataset as report_on
 
 
 def report(made, **options):

@@ -15,8 +15,8 @@ from make.feature_sets import chosen_rows, features_of, given_labels, windows
 from skyloom.errors import ConfigError, InputError
 from skyloom.metric.representation import rankme
 from skyloom.report import feature_set
-from skyloom.report.features import features
-from skyloom.report.features_sections import colour_values
+from skyloom.report.features.report import features
+from skyloom.report.features.sections import colour_values
 
 UMAP = {"n_neighbors": 5, "min_dist": 0.1, "metric": "euclidean", "fit_rows": 50, "engine": "umap-learn"}
 PLAIN = {

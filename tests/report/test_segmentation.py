@@ -17,12 +17,12 @@ from skyloom.datamodule.joint_grid import frame_of, placement
 from skyloom.datamodule.joint_sample import moved_boxes
 from skyloom.errors import ConfigError, InputError
 from skyloom.metric.detection_scores import DetectionScores
-from skyloom.report.segmentation_found import read_found
-from skyloom.report.segmentation_inputs import Selection
-from skyloom.report.segmentation_judge import common_rows, compare
-from skyloom.report.segmentation_numbers import half_open
-from skyloom.report.segmentation_truth import open_truth
-from skyloom.sky.rle import decode, encode
+from skyloom.report.segmentation.found import read_found
+from skyloom.report.segmentation.inputs import Selection
+from skyloom.report.segmentation.judge import common_rows, compare
+from skyloom.report.segmentation.numbers import half_open
+from skyloom.report.segmentation.truth import open_truth
+from skyloom.sky.mask.rle import decode, encode
 from skyloom.store import Store
 
 AREAS = {"tiny": (0, 144), "large": (144, 1e10)}

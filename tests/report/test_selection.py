@@ -13,9 +13,9 @@ import skyloom
 from make.curated import fake_model, write_selection
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.report import curated
-from skyloom.report.numbers import sky_coverage
-from skyloom.report.selection import selection
-from skyloom.report.selection_sections import training_section
+from skyloom.report.selection.numbers import sky_coverage
+from skyloom.report.selection.report import selection
+from skyloom.report.selection.sections import training_section
 from skyloom.store import Artifact
 
 METRICS = "epoch,step,train/loss,train/collapse_std\n0,0,4.0,0.01\n0,1,,0.1\n1,2,1.5,\n"

@@ -11,7 +11,7 @@ from make.tiny_fit import BATCH, CUTOUTS
 from skyloom.errors import ConfigError
 from skyloom.run.several import _check_place
 from skyloom.store import Store
-from skyloom.trainer.ranks import Rank
+from skyloom.trainer.distributed.ranks import Rank
 
 LATE = """
 import os, runpy, sys, time

@@ -5,13 +5,12 @@ import pytest
 
 from make.true_sources import bands_of
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky import rle
-from skyloom.sky.bands import Band
-from skyloom.sky.pixel_map import PixelMap
-from skyloom.sky.placed_mask import PlacedMask
-from skyloom.sky.psf import psf_model
-from skyloom.sky.psf_stamps import PsfStamps
-from skyloom.sky.resample import resample
+from skyloom.sky.drawing.psf import psf_model
+from skyloom.sky.drawing.psf_stamps import PsfStamps
+from skyloom.sky.geometry.pixel_map import PixelMap
+from skyloom.sky.geometry.resample import resample
+from skyloom.sky.mask import rle
+from skyloom.sky.mask.placed import PlacedMask
 from skyloom.sky.source_photometry import (
     ab_mag,
     mask_flux,
@@ -20,6 +19,7 @@ from skyloom.sky.source_photometry import (
     pixel_area_factor,
     psf_flux,
 )
+from skyloom.sky.survey.bands import Band
 
 BAND = Band("i", 27.0, 754.6, {"model": "gaussian", "fwhm_arcsec": 0.8}, None)
 SCALE = 0.2
@@ -157,7 +157,7 @@ def test_a_background_is_taken_off_each_pixel():
 
 
 def test_the_area_of_pixels_brings_fluxes_of_interpolated_images_back():
-    from skyloom.sky.wcs_cards import wcs_of
+    from skyloom.sky.geometry.wcs_cards import wcs_of
 
     def wcs(size, scale):
         cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 30.0, "CRVAL2": -20.0}

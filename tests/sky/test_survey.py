@@ -8,7 +8,7 @@ import yaml
 
 from skyloom.errors import ConfigError
 from skyloom.run.notebook import compose
-from skyloom.sky.survey import JointSurvey, Survey
+from skyloom.sky.survey.facts import JointSurvey, Survey
 
 CONF = Path(__file__).parents[2] / "conf" / "survey"
 

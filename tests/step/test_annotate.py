@@ -10,8 +10,8 @@ import skyloom
 from make.band_cutouts import band_cutouts
 from skyloom.datamodule.band_index import BandIndex, truth_of
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.sky import rle
-from skyloom.step import annotate_truth
+from skyloom.sky.mask import rle
+from skyloom.step.annotate import truth as annotate_truth
 from skyloom.store import Store
 
 SIZE = 48

@@ -12,7 +12,7 @@ from make.band_cutouts import band_cutouts
 from make.datasets import annotate_disks, dataset, integrity_report
 from skyloom.datamodule.coco_dataset import open_dataset
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.sphere import cell_of
+from skyloom.sky.geometry.sphere import cell_of
 from skyloom.step.split import part_of
 
 HALVES = {"train": 0.5, "val": 0.2, "test": 0.3}

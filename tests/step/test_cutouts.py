@@ -12,7 +12,7 @@ import skyloom
 from make.survey import sky, write_image
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.step.cutout_table import cutout_ids
+from skyloom.step.cutouts.table import cutout_ids
 from skyloom.store import Store
 
 
@@ -188,7 +188,7 @@ def test_different_units_are_not_mixed(tmp_path):
 
 
 def test_a_killed_run_goes_on_after_its_finished_images(tmp_path, monkeypatch):
-    import skyloom.step.cutout_pieces as module
+    import skyloom.step.cutouts.pieces as module
 
     for name in "abc":
         write_image(tmp_path / "in" / f"{name}.fits", sky(64, 64, seed=ord(name)))

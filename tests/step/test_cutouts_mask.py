@@ -62,7 +62,7 @@ def test_each_source_has_its_windows(tmp_path):
 def test_statistics_are_those_of_the_window(tmp_path):
     folder = mosaic(tmp_path, "P1", (50, 60, 70, 75), (198, 200, 199, 200))
     artifact = cut(tmp_path / "store", tmp_path)
-    from skyloom.sky.image import open_image
+    from skyloom.sky.files.image import open_image
 
     image = open_image(folder / "mosaic-blanked.fits")
     for row in artifact.table().iter_rows(named=True):

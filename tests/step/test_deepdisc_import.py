@@ -13,7 +13,7 @@ from make.band_cutouts import band_cutouts
 from make.datasets import disk
 from skyloom.datamodule.coco_dataset import open_dataset
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.polygon import outlines
+from skyloom.sky.mask.polygon import outlines
 
 REAL = os.environ.get("SKYLOOM_REAL_DATA")
 

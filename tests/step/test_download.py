@@ -18,8 +18,8 @@ import skyloom
 from make.http import FileServer
 from make.survey import sky, write_image
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.sky.remote_list import read_names
-from skyloom.sky.survey import Survey
+from skyloom.sky.files.remote_list import read_names
+from skyloom.sky.survey.facts import Survey
 from skyloom.step.tiles import open_tiles
 from skyloom.store import Store
 
@@ -248,15 +248,15 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(remote, tmp_path, m
     from collections import namedtuple
 
     usage = namedtuple("usage", "free")(100_000)
-    monkeypatch.setattr("skyloom.step.download_pieces.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("skyloom.step.download.pieces.shutil.disk_usage", lambda path: usage)
     with FileServer(remote) as server, pytest.raises(StoreError, match=r"need 0.0 GB, the disk of .* larger disk"):
         get(server, tmp_path / "store")
     assert not server.gets()
 
 
 CHILD = """
-import sys, skyloom, skyloom.sky.fetch
-skyloom.sky.fetch.BLOCK = 4096  # the files are small
+import sys, skyloom, skyloom.sky.files.fetch
+skyloom.sky.files.fetch.BLOCK = 4096  # the files are small
 skyloom.curate("download", survey="lotss", mosaics=3, retry_wait_s=0.001, workers=2, store=sys.argv[2],
                **{"survey.base_url": sys.argv[1]})
 """

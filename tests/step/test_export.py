@@ -11,8 +11,8 @@ from make.band_cutouts import band_cutouts
 from make.datasets import annotate_disks, dataset
 from skyloom.datamodule.coco_dataset import open_dataset
 from skyloom.errors import ConfigError
-from skyloom.sky.polygon import fill_outlines
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.polygon import fill_outlines
+from skyloom.sky.mask.rle import decode
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from make.band_cutouts import band_cutouts
 from make.survey import sky, write_image
 from skyloom.datamodule.band_index import BandIndex
 from skyloom.errors import ConfigError, InputError
-from skyloom.step import integrity_pieces as pieces
-from skyloom.step.integrity_gate import WHY, corrupt_cutouts
+from skyloom.step.integrity import pieces
+from skyloom.step.integrity.gate import WHY, corrupt_cutouts
 
 README = """\
 Total cutouts checked:                 4

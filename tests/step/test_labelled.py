@@ -232,7 +232,7 @@ def test_bad_requests(make, tmp_path, options, message):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(make, tmp_path, monkeypatch):
-    import skyloom.step.labelled_images as module
+    import skyloom.step.labelled.images as module
 
     monkeypatch.setattr(module, "BATCH", 8)
     path = first_zip(tmp_path / "first.zip")

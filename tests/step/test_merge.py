@@ -9,7 +9,7 @@ from make.survey import sky, write_image
 from make.windows import grid, index
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError, StoreError
-from skyloom.step.cutout_table import COLUMNS
+from skyloom.step.cutouts.table import COLUMNS
 
 
 def merge(store, *artifacts, **options):

@@ -13,7 +13,7 @@ import skyloom
 from make.survey import sky, write_image
 from make.windows import grid, index
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.sphere import cell_of
+from skyloom.sky.geometry.sphere import cell_of
 from skyloom.step.split import part_of
 
 HALF = {"train": 0.5, "val": 0.25, "test": 0.25}

@@ -10,7 +10,7 @@ import skyloom
 from make.survey import sky, write_image
 from skyloom.datamodule.cutout_index import CutoutIndex
 from skyloom.errors import ConfigError, InputError
-from skyloom.step.stats_pieces import Measurer
+from skyloom.step.stats.pieces import Measurer
 from skyloom.store import Store
 from skyloom.transform import Preprocess
 from skyloom.transform.moments import RELATIVE_ERROR, Moments

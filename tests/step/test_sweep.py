@@ -10,7 +10,7 @@ from make.joint_data import joint_data
 from skyloom.errors import ConfigError, InputError
 from skyloom.match import assign, close_pairs, sky_points
 from skyloom.metric.catalog_scores import counted, scores
-from skyloom.step import sweep as module
+from skyloom.step.sweep import step as module
 from skyloom.store import Store
 
 FAST = {"batch_size": 6, "shard_images": 6, "device": "cpu"}

@@ -16,9 +16,9 @@ from skyloom.datamodule.band_index import BandIndex, detections_of, truth_of
 from skyloom.datamodule.image_files import tile_file
 from skyloom.errors import ConfigError, InputError
 from skyloom.run.notebook import compose
-from skyloom.sky.survey import Survey
-from skyloom.step import tile_cutouts
-from skyloom.step.tile_pieces import TileTask, cut_tile
+from skyloom.sky.survey.facts import Survey
+from skyloom.step.cutouts.tiles import step as tile_cutouts
+from skyloom.step.cutouts.tiles.pieces import TileTask, cut_tile
 from skyloom.step.tiles import open_tiles
 from skyloom.store import Store
 

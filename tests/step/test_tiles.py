@@ -13,7 +13,7 @@ import skyloom
 from make.survey import sky, write_image
 from skyloom.datamodule.band_index import BandIndex
 from skyloom.errors import InputError, StoreError
-from skyloom.sky.survey import Survey
+from skyloom.sky.survey.facts import Survey
 from skyloom.step.tiles import open_tiles
 from skyloom.store import Build, Store, builds
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from make.tiny_detector import Squares, TinyDetector, batch_of, detect_task
 from make.two_processes import in_two_processes
 from skyloom.detector.candidates import Candidates
-from skyloom.sky.rle import decode, encode
+from skyloom.sky.mask.rle import decode, encode
 from skyloom.task.detect_eval import Validation, images_of, masks_of, run_lengths
 
 AREAS = {"tiny": (0.0, 100.0)}

@@ -3,7 +3,7 @@
 import pytest
 
 from make.killed import server
-from skyloom.trainer import processes
+from skyloom.trainer.distributed import processes
 
 IMPORTED = ["skyloom.trainer.train", "skyloom.trainer.detect", "skyloom.task.byol", "skyloom.task.detect",
             "skyloom.datamodule.cutouts", "skyloom.datamodule.roman_lsst", "skyloom.detector.mask_rcnn",

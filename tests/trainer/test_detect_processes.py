@@ -7,8 +7,8 @@ import pytest
 from make.fit_kills import SAME, Kill, KillInValidation, kill_at
 from make.tiny_detect_fit import request
 from skyloom.trainer import fit as fitting
-from skyloom.trainer import processes
 from skyloom.trainer.detect import detect
+from skyloom.trainer.distributed import processes
 
 pytestmark = pytest.mark.usefixtures("warm_ranks")
 

@@ -11,8 +11,8 @@ from astropy.wcs import WCS
 
 from skyloom.datamodule.image_files import check_unchanged, find_image, root_folders, rows_of
 from skyloom.errors import InputError, unknown_choice
-from skyloom.sky.image import Image, open_image
-from skyloom.sky.wcs_cards import moved_cards, wcs_of
+from skyloom.sky.files.image import Image, open_image
+from skyloom.sky.geometry.wcs_cards import moved_cards, wcs_of
 from skyloom.store import Artifact
 
 OPEN_IMAGES = 64  # memory-mapped files kept open at once, far below the usual limit of 1,024

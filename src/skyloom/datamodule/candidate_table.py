@@ -9,8 +9,8 @@ import torch
 
 from skyloom.detector.candidates import Candidates, select
 from skyloom.errors import ConfigError
-from skyloom.sky.footprint import sky_of
-from skyloom.sky.wcs_cards import wcs_of
+from skyloom.sky.geometry.footprint import sky_of
+from skyloom.sky.geometry.wcs_cards import wcs_of
 from skyloom.store import Artifact
 
 CANDIDATES, IMAGES = "candidates.parquet", "images.parquet"

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from skyloom.errors import ConfigError, InputError, unknown_choice
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 from skyloom.store import Artifact
 
 IMAGES = "images.parquet"

@@ -11,7 +11,7 @@ import polars as pl
 from skyloom.datamodule.image_files import check_unchanged, find_image, root_folders, rows_of
 from skyloom.datamodule.packed_pixels import PackedPixels
 from skyloom.errors import InputError
-from skyloom.sky.image import Image, open_image
+from skyloom.sky.files.image import Image, open_image
 from skyloom.store import Artifact
 
 OPEN_IMAGES = 64  # memory-mapped files kept open at once, far below the usual limit of 1,024

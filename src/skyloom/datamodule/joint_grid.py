@@ -7,9 +7,9 @@ import numpy as np
 
 from skyloom.datamodule.band_index import BandIndex
 from skyloom.errors import InputError, unknown_choice
-from skyloom.sky.pixel_map import PixelMap
-from skyloom.sky.resample import coverage, pad, padding, resample, resample_masks, resize
-from skyloom.sky.wcs_cards import wcs_of
+from skyloom.sky.geometry.pixel_map import PixelMap
+from skyloom.sky.geometry.resample import coverage, pad, padding, resample, resample_masks, resize
+from skyloom.sky.geometry.wcs_cards import wcs_of
 
 COMBINE = ("wcs", "resize", "pad")
 Points = tuple[np.ndarray, np.ndarray]
@@ -124,7 +124,7 @@ def placement(own: Frame, grid: Frame, *, combine: str, interpolation: str, cons
     combine
         ``wcs``: by position on the sky. ``resize``: edge upon edge. ``pad``: in the middle of zeros.
     interpolation, conserve_flux
-        As in :func:`skyloom.sky.resample.resample`, for ``wcs``.
+        As in :func:`skyloom.sky.geometry.resample.resample`, for ``wcs``.
 
     Raises
     ------

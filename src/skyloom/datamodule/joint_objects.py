@@ -8,7 +8,7 @@ import polars as pl
 import torch
 
 from skyloom.datamodule.coco_dataset import BOX, Dataset
-from skyloom.sky.rle import decode
+from skyloom.sky.mask.rle import decode
 
 
 class JointObjects:

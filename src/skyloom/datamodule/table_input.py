@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from skyloom.errors import InputError
-from skyloom.sky.catalog_files import SUFFIXES, Table, open_table
+from skyloom.sky.files.catalog_files import SUFFIXES, Table, open_table
 from skyloom.store import Artifact, Store, fingerprint
 
 # Tables of an artifact that has one per tile, by its kind and by what is wanted of it.

@@ -10,7 +10,7 @@ from skyloom.errors import ConfigError
 from skyloom.match.assign import Assignment
 from skyloom.match.pairs import Pairs
 from skyloom.match.points import Points
-from skyloom.sky.sphere import chord
+from skyloom.sky.geometry.sphere import chord
 
 GROUP_LABELS = (
     "isolated_match",

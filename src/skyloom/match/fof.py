@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.match.points import Catalog, Points, points_of
-from skyloom.sky.sphere import chord
+from skyloom.sky.geometry.sphere import chord
 
 PAIRS_AT_ONCE = 50_000_000  # 0.8 GB of pairs; more are found block by block
 SAMPLE = 10_000  # points from which the number of pairs is told beforehand

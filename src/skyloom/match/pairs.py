@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from skyloom.errors import ConfigError
 from skyloom.match.points import Points
-from skyloom.sky.sphere import angle_arcsec, chord
+from skyloom.sky.geometry.sphere import angle_arcsec, chord
 
 
 @dataclass(frozen=True)

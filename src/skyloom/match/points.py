@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
-from skyloom.sky.sphere import unit_vectors
+from skyloom.sky.geometry.sphere import unit_vectors
 
 Points = NDArray[np.float64]
 """Unit vectors, shape (N, 3)."""

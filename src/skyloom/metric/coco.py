@@ -18,7 +18,7 @@ ALL = (-np.inf, np.inf)
 
 Side = Mapping[str, Any]
 """n objects: ``image`` int64 (n,) row of the image, ``boxes`` float64 (n, 4) XYXY px, ``labels`` int64 (n,), ``rle`` n
-run lengths (`skyloom.sky.rle`), of detections ``scores`` float64 (n,), and columns (n,)."""
+run lengths (`skyloom.sky.mask.rle`), of detections ``scores`` float64 (n,), and columns (n,)."""
 
 
 @dataclass(frozen=True)

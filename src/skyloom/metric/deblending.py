@@ -15,7 +15,7 @@ def mask_ious(first: Sequence[str], second: Sequence[str], shapes: np.ndarray) -
     Parameters
     ----------
     first, second
-        Compressed COCO run lengths (see :mod:`skyloom.sky.rle`), P each.
+        Compressed COCO run lengths (see :mod:`skyloom.sky.mask.rle`), P each.
     shapes
         Height and width in pixels of the image of each pair, shape (P, 2).
 

@@ -65,8 +65,8 @@ class DetectionScores:
         size_px
             Height and width.
         truth
-            n objects: ``boxes`` (n, 4) XYXY px, ``labels`` (n,) from 0, ``rle`` n run lengths (`skyloom.sky.rle`), and
-            any further numbers (n,), as magnitudes, by which `curves` and bins can cut.
+            n objects: ``boxes`` (n, 4) XYXY px, ``labels`` (n,) from 0, ``rle`` n run lengths
+            (`skyloom.sky.mask.rle`), and any further numbers (n,), as magnitudes, by which `curves` and bins can cut.
         found
             The same of m detections, with ``scores`` (m,), in any order; of equal scores the first counts as better.
 

@@ -5,7 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.sphere import ARCSEC, unit_vectors
+from skyloom.sky.geometry.sphere import ARCSEC, unit_vectors
 
 MAD_TO_SIGMA = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 

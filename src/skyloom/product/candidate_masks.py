@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from skyloom.detector.candidates import Candidates
-from skyloom.sky.rle import encode, encode_at
+from skyloom.sky.mask.rle import encode, encode_at
 
 MARGIN_PX = 2  # around the box: pasting widens it by half a pixel of the mask's grid
 
@@ -25,7 +25,7 @@ def mask_counts(found: Candidates) -> list[str]:
     Returns
     -------
     list of str
-        As :func:`skyloom.sky.rle.encode` writes them.
+        As :func:`skyloom.sky.mask.rle.encode` writes them.
     """
     return [_counts(found[torch.tensor([number])]) for number in range(len(found))]
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.product.detection_source import Source
-from skyloom.sky.bands import Band
-from skyloom.sky.placed_mask import PlacedMask
-from skyloom.sky.psf_stamps import PsfStamps
+from skyloom.sky.drawing.psf_stamps import PsfStamps
+from skyloom.sky.mask.placed import PlacedMask
 from skyloom.sky.source_photometry import ab_mag, mask_flux, njy, noise_of, psf_flux
+from skyloom.sky.survey.bands import Band
 
 WAVELENGTH_KEY = "wavelength_nm"
 NO_WAVELENGTH_NM = 1.0  # for PSF models that read none
@@ -28,7 +28,7 @@ class PhotometryOptions:
     psf_size_arcsec
         Side of the picture of a PSF.
     psf
-        By band ``model`` and its keys (:mod:`skyloom.sky.psf`), in the place of what the survey's file said.
+        By band ``model`` and its keys (:mod:`skyloom.sky.drawing.psf`), in the place of what the survey's file said.
     """
 
     overlap: Literal["split", "double"]

@@ -8,8 +8,8 @@ import polars as pl
 
 from skyloom.datamodule.candidate_table import BOX, placed, spans
 from skyloom.product.catalog_photometry import Photometer
-from skyloom.sky.placed_mask import PlacedMask
-from skyloom.sky.rle import encode
+from skyloom.sky.mask.placed import PlacedMask
+from skyloom.sky.mask.rle import encode
 
 EDGE, BLANK, EMPTY, CUT = 1, 2, 4, 8
 """Bits of ``flags``: the mask or the box touches the edge of the image; the mask has pixels without data in some band

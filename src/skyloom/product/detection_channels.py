@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyloom.errors import ConfigError
-from skyloom.sky.bands import Band, read_bands
+from skyloom.sky.survey.bands import Band, read_bands
 from skyloom.store import Artifact
 
 

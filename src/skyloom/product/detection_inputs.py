@@ -11,7 +11,7 @@ from skyloom.detector.base import Detector
 from skyloom.errors import ConfigError, InputError
 from skyloom.product.detection_channels import Channels
 from skyloom.product.detection_source import CutoutSource, Source
-from skyloom.sky.bands import CLASSES
+from skyloom.sky.survey.bands import CLASSES
 from skyloom.store import Artifact, Store
 
 WITHOUT_WEIGHTS = ("sep",)

@@ -12,7 +12,7 @@ from skyloom.datamodule.joint_images import JointImages
 from skyloom.datamodule.joint_inputs import cutouts_of
 from skyloom.errors import ConfigError, InputError
 from skyloom.product.detection_channels import Channels, band_facts
-from skyloom.sky.bands import Band
+from skyloom.sky.survey.bands import Band
 from skyloom.store import Artifact
 
 IMAGE_COLUMNS: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyloom.errors import ConfigError, unknown_choice
-from skyloom.sky.image import Image
+from skyloom.sky.files.image import Image
 
 ZERO_POINT_MAG = {"nJy": 31.4, "uJy": 23.9, "mJy": 16.4, "Jy": 8.9, "Jy/pixel": 8.9, "AB27": 27.0}
 """AB magnitude of one unit (Oke & Gunn 1983, ApJ 266, 713)."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.image import SUFFIXES
-from skyloom.sky.image_files import look_for_images
-from skyloom.sky.survey import Survey
+from skyloom.sky.files.image import SUFFIXES
+from skyloom.sky.files.image_files import look_for_images
+from skyloom.sky.survey.facts import Survey
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
 

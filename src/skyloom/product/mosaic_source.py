@@ -14,10 +14,10 @@ from skyloom.errors import ConfigError, InputError
 from skyloom.product.detection_source import IMAGE_COLUMNS
 from skyloom.product.mosaic_channels import alike, channels, near, unit_of, zero_points_of
 from skyloom.product.mosaic_files import Mosaic, MosaicSet
-from skyloom.sky.bands import Band
-from skyloom.sky.image import Image, open_image
-from skyloom.sky.wcs_cards import cards_of, moved_cards, same_grid
-from skyloom.sky.windows import window_starts
+from skyloom.sky.files.image import Image, open_image
+from skyloom.sky.geometry.wcs_cards import cards_of, moved_cards, same_grid
+from skyloom.sky.survey.bands import Band
+from skyloom.sky.window.sliding import window_starts
 
 OPEN = 16  # files kept open by a process
 Facts = tuple[str, float, tuple[str | None, ...], tuple[float | None, ...]]

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from skyloom.sky.overlap import keep_best
-from skyloom.sky.placed_mask import PlacedMask
+from skyloom.sky.mask.placed import PlacedMask
+from skyloom.sky.window.overlap import keep_best
 
 BOX = ("x0_px", "y0_px", "x1_px", "y1_px")
 CUT_PX = 1.0  # a box that comes as near as this to a border of its tile may go on beyond it

@@ -13,7 +13,7 @@ from skyloom.store import Artifact
 from skyloom.store.flat import flat_numbers
 
 if TYPE_CHECKING:
-    from skyloom.trainer.loggers import LoggerOptions
+    from skyloom.trainer.tracking.loggers import LoggerOptions
 
 log = logging.getLogger("skyloom")
 
@@ -37,7 +37,7 @@ def chosen_loggers(logger: Mapping[str, Any] | None) -> "LoggerOptions | None":
     for name in on:
         if not _installed(name):
             raise ConfigError(f"logger={name} needs the package {name}: pip install '{PACKAGES[name]}'")
-    from skyloom.trainer.loggers import LoggerOptions
+    from skyloom.trainer.tracking.loggers import LoggerOptions
 
     try:
         return LoggerOptions.model_validate(logger)
@@ -79,10 +79,10 @@ def mirror(artifact: Artifact, options: "LoggerOptions", *, verb: str, runs: str
     ConfigError
         A server cannot be reached.
     """
-    from skyloom.trainer.about import About, made_with
-    from skyloom.trainer.loggers import log_page, log_picture, log_summary, open_loggers, untold
     from skyloom.trainer.record import CsvRecord
-    from skyloom.trainer.retell import PICTURE, retell
+    from skyloom.trainer.tracking.about import About, made_with
+    from skyloom.trainer.tracking.loggers import log_page, log_picture, log_summary, open_loggers, untold
+    from skyloom.trainer.tracking.retell import PICTURE, retell
 
     for made in made_with(artifact).values():
         mirror(made, options.unnamed(), verb=verb, runs=runs)

@@ -5,7 +5,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from skyloom.trainer.ranks import started
+from skyloom.trainer.distributed.ranks import started
 
 
 def register() -> None:

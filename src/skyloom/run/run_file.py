@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import ConfigError
-from skyloom.report.run_folders import RESULT_FILE, RUN_FILE
+from skyloom.report.compare.run_folders import RESULT_FILE, RUN_FILE
 from skyloom.run import sweep_end
 from skyloom.store import Artifact, Store
 from skyloom.store.aside import written_aside
@@ -76,7 +76,7 @@ def objective_of(result: Any, config: DictConfig) -> float | None:
     name = config.get("objective")
     if name is None or not isinstance(result, Artifact):
         return None
-    from skyloom.report.run_metrics import final_value
+    from skyloom.report.compare.run_metrics import final_value
 
     try:
         return final_value(result, str(name))

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import ConfigError
-from skyloom.trainer.ranks import Rank, started, wrong_size
+from skyloom.trainer.distributed.ranks import Rank, started, wrong_size
 
 T = TypeVar("T")
 FOLDER = "rendezvous"  # below paths.runs, which all machines of a job see
@@ -38,8 +38,8 @@ def shared(verb: str, config: DictConfig, work: Callable[[], T]) -> T | None:
     rank = started()
     if rank is None:
         return work()
-    from skyloom.trainer.follow import follow
-    from skyloom.trainer.rendezvous import lead
+    from skyloom.trainer.distributed.follow import follow
+    from skyloom.trainer.distributed.rendezvous import lead
 
     own: Any = HydraConfig.get()
     number = OmegaConf.select(own, "job.num", throw_on_missing=False) or 0

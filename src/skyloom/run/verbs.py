@@ -21,15 +21,17 @@ TRAINERS = {"detect": "skyloom.trainer.detect:detect"}
 MEASURING = {"probe": {"": "skyloom.probe.frozen:probe", "finetune": "skyloom.probe.finetune:finetune"}}
 
 # Reports that have functions of their own for some inputs, by the key of the input; "" stands for all others.
-BY_INPUT = {"compare": {"": "skyloom.report.compare:compare", "runs": "skyloom.report.compare_runs:compare_runs"}}
+BY_INPUT = {
+    "compare": {"": "skyloom.report.compare.report:compare", "runs": "skyloom.report.compare.runs:compare_runs"}
+}
 
 # Steps that have functions of their own for some surveys, by the survey's name; else "bands" stands for all that have
 # bands and "" for all others.
 BY_SURVEY = {
-    "cutouts": {"": "skyloom.step.cutouts:cutouts", "bands": "skyloom.step.tile_cutouts:tile_cutouts"},
+    "cutouts": {"": "skyloom.step.cutouts.step:cutouts", "bands": "skyloom.step.cutouts.tiles.step:tile_cutouts"},
     "simulate": {
-        "lotss": "skyloom.step.simulate:simulate",
-        "roman_lsst": "skyloom.step.simulate_roman_lsst:simulate_roman_lsst",
+        "lotss": "skyloom.step.simulate.step:simulate",
+        "roman_lsst": "skyloom.step.simulate.roman_lsst:simulate_roman_lsst",
     },
 }
 
@@ -38,7 +40,7 @@ GROUPS = {"curate": "step", "extract": "product", "train": "task", "analyze": "r
 
 
 def function_of(verb: str, config: DictConfig) -> Callable[..., Any]:
-    """Find the plain function behind a verb: ``curate step=cutouts`` is ``skyloom.step.cutouts.cutouts``."""
+    """Find the plain function behind a verb: ``curate step=cutouts`` is ``skyloom.step.cutouts.step.cutouts``."""
     if verb == "train":
         return _load(_builder(config.task))
     group = GROUPS[verb]

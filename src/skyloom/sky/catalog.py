@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.catalog_files import Table, open_table
+from skyloom.sky.files.catalog_files import Table, open_table
 
 # Names that surveys give to their positions, in pairs so that columns of two frames are never mixed.
 POSITIONS = (

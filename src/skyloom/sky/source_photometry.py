@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.errors import InputError, unknown_choice
+from skyloom.sky.drawing.psf_stamps import PsfStamps
+from skyloom.sky.mask.placed import PlacedMask
 from skyloom.sky.noise import robust_rms
-from skyloom.sky.placed_mask import PlacedMask
-from skyloom.sky.psf_stamps import PsfStamps
 
 NJY_MAG = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
 LEAST_WEIGHT = 0.1  # part of sum(P**2) on pixels that are there and not blank, below which a fit says nothing

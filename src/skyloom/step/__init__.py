@@ -1,1 +1,1 @@
-"""What ``curate.py step=…`` runs: one module, one plain function and one file in ``conf/step`` per step."""
+"""What ``curate.py step=…`` runs: one module or package, one plain function and one file in ``conf/step`` per step."""

@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import Field
 
 from skyloom.errors import ConfigError
-from skyloom.sky.overlap import keep_best, nonoverlapping, sky_pairs
-from skyloom.sky.sphere import angle_arcsec, unit_vectors
+from skyloom.sky.geometry.sphere import angle_arcsec, unit_vectors
+from skyloom.sky.window.overlap import keep_best, nonoverlapping, sky_pairs
 from skyloom.step.indexes import carried_notes, read_tables, refuse_bands, rows_by, write_tables
 from skyloom.store import Artifact, Build, builds, of_kind
 

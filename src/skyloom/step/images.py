@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.image_files import look_for_images
-from skyloom.sky.survey import JointSurvey, Survey
+from skyloom.sky.files.image_files import look_for_images
+from skyloom.sky.survey.facts import JointSurvey, Survey
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from skyloom.errors import InputError
-from skyloom.sky.sphere import local_scale_arcsec, unit_vectors
+from skyloom.sky.geometry.sphere import local_scale_arcsec, unit_vectors
 from skyloom.store import Artifact, Build
 from skyloom.store.fingerprint import sha256_file
 

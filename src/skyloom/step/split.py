@@ -10,7 +10,15 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt
 from scipy.spatial import cKDTree
 
 from skyloom.errors import ConfigError, InputError
-from skyloom.sky.sphere import ARCSEC, border_points, cell_of, cell_size_arcsec, chord, unit_vectors, with_neighbours
+from skyloom.sky.geometry.sphere import (
+    ARCSEC,
+    border_points,
+    cell_of,
+    cell_size_arcsec,
+    chord,
+    unit_vectors,
+    with_neighbours,
+)
 from skyloom.step.indexes import read_tables, window_scales
 from skyloom.store import Artifact, Build, builds, of_kind
 

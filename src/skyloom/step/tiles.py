@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import InputError
-from skyloom.sky.survey import Survey
-from skyloom.sky.tile_files import FoundTiles, TileFiles, find_tiles
+from skyloom.sky.files.tile_files import FoundTiles, TileFiles, find_tiles
+from skyloom.sky.survey.facts import Survey
 from skyloom.step.images import artifact_of
 from skyloom.store import Artifact, Store, fingerprint
 from skyloom.store.ids import canonical

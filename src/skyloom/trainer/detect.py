@@ -15,7 +15,6 @@ from skyloom.errors import ConfigError
 from skyloom.store import Build, builds
 from skyloom.store.aside import written_aside
 from skyloom.store.flat import flat_numbers
-from skyloom.trainer.about import About
 from skyloom.trainer.best import BestWeights
 from skyloom.trainer.classes import class_of
 from skyloom.trainer.detect_data import detection_data
@@ -23,12 +22,13 @@ from skyloom.trainer.detect_network import build_network, needs_backbone
 from skyloom.trainer.detect_options import DetectTrainerOptions
 from skyloom.trainer.fit import fit
 from skyloom.trainer.job import CHECKPOINT, Job
-from skyloom.trainer.loggers import LoggerOptions, log_summary, open_loggers
 from skyloom.trainer.options import DataOptions, checked, data_options, refuse_unknown
 from skyloom.trainer.overlays import Overlays
 from skyloom.trainer.record import CsvRecord
-from skyloom.trainer.retell import Retell
 from skyloom.trainer.start import Start, go_on_from, open_start
+from skyloom.trainer.tracking.about import About
+from skyloom.trainer.tracking.loggers import LoggerOptions, log_summary, open_loggers
+from skyloom.trainer.tracking.retell import Retell
 from skyloom.trainer.train import Data, open_data
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 
 from skyloom.errors import InputError
-from skyloom.trainer.agree import gather
+from skyloom.trainer.distributed.agree import gather
 
 MAX_IDS = 12  # ids named in a message
 MAX_KEPT = 20  # ids kept for the manifest

@@ -17,20 +17,20 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from skyloom.errors import ConfigError, Stopped
 from skyloom.store import Build
-from skyloom.trainer.agree import Agreement
 from skyloom.trainer.callbacks import StepSeed, progress_callbacks
-from skyloom.trainer.environment import Processes
+from skyloom.trainer.distributed.agree import Agreement
+from skyloom.trainer.distributed.environment import Processes
+from skyloom.trainer.distributed.processes import open_processes
+from skyloom.trainer.distributed.sharded import Sharded, refuse_other_sharding, refuse_sharding, share_out
 from skyloom.trainer.finite import FiniteLoss
 from skyloom.trainer.job import Fitted, Job, Write
 from skyloom.trainer.knn_score import KnnScore
 from skyloom.trainer.monitor import Monitor
 from skyloom.trainer.options import TrainerOptions
-from skyloom.trainer.processes import open_processes
 from skyloom.trainer.quiet import quiet
 from skyloom.trainer.record import CsvRecord
 from skyloom.trainer.resume import KEY, Resume
 from skyloom.trainer.settle import settle
-from skyloom.trainer.sharded import Sharded, refuse_other_sharding, refuse_sharding, share_out
 
 log = logging.getLogger("skyloom")
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.store.arguments import check_arguments
-from skyloom.trainer.ranks import started
+from skyloom.trainer.distributed.ranks import started
 from skyloom.trainer.validation import ValidationOptions
 
 PLACE = (  # where a fit runs and how often its state is saved: no part of an id

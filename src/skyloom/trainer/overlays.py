@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from skyloom.task.detect_eval import images_of
-from skyloom.trainer.loggers import log_picture
+from skyloom.trainer.tracking.loggers import log_picture
 
 FOLDER = "overlays"
 SIDE_PX = 256  # least side of an image in the picture, so that single pixels are seen

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from skyloom.trainer.agree import Agreement
+from skyloom.trainer.distributed.agree import Agreement
 from skyloom.trainer.record import CsvRecord
 
 KEY = "skyloom"  # of our part of the checkpoint

@@ -13,16 +13,16 @@ from skyloom.datamodule.joint_inputs import auto_inputs
 from skyloom.datamodule.labels import open_labels
 from skyloom.errors import ConfigError
 from skyloom.store import Artifact, Build, Store, builds, of_kind
-from skyloom.trainer.about import About
 from skyloom.trainer.classes import class_of
 from skyloom.trainer.fit import fit
 from skyloom.trainer.job import CHECKPOINT, Job
 from skyloom.trainer.knn_score import KnnScore
-from skyloom.trainer.loggers import LoggerOptions, open_loggers
 from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, refuse_unknown
 from skyloom.trainer.record import CsvRecord
-from skyloom.trainer.retell import Retell
 from skyloom.trainer.start import Start, go_on_from, open_start
+from skyloom.trainer.tracking.about import About
+from skyloom.trainer.tracking.loggers import LoggerOptions, open_loggers
+from skyloom.trainer.tracking.retell import Retell
 from skyloom.trainer.views import ViewPictures
 from skyloom.transform import Preprocess, RadioAugment
 

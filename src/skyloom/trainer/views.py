@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from PIL import Image
 
-from skyloom.trainer.loggers import log_picture
+from skyloom.trainer.tracking.loggers import log_picture
 
 GAP_PX = 2  # between tiles
 FOLDER = "views"

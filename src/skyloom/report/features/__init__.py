@@ -1,0 +1,5 @@
+"""report=features: what features hold, without labels."""
+
+from skyloom.report.features.report import features
+
+__all__ = ["features"]

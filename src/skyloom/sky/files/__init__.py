@@ -1,0 +1,1 @@
+"""Files of images and tables: found, fetched, and opened as lazy pixels."""

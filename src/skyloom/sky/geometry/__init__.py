@@ -1,0 +1,1 @@
+"""Where pixels lie: on the sky, on the pixels of another image, in patches of one grid."""

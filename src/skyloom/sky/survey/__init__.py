@@ -1,0 +1,1 @@
+"""What is known of a survey: its files, units, bands and columns."""

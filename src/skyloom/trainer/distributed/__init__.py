@@ -1,0 +1,1 @@
+"""A fit in several processes: who they are, how they meet, and what they decide together."""
