@@ -1,5 +1,6 @@
 """npy and Zarr images as lazy pixels."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 from skyloom.sky.files.pixels import ArrayPixels, Pixels, copy_as_float32, leading_ones
+
+# numpy reads the header by Python's own parser, which fails now and then when threads call it at the same time
+# (SystemError "AST constructor recursion depth mismatch", https://github.com/python/cpython/issues/106905).
+_PARSING = threading.Lock()
 
 
 class ZarrPixels:
@@ -32,7 +37,8 @@ class ZarrPixels:
 def open_npy(path: Path) -> Pixels:
     """Map a npy file; InputError if it is damaged or holds no 2-D array of real numbers."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _PARSING:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: expected a whole npy file, found something else ({error}).") from error
     _check_numbers(path, array.dtype)

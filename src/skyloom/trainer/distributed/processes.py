@@ -71,12 +71,17 @@ def open_processes(work: Callable[[Any, Processes], None], job: Any, size: int) 
             process.start()
             sender.close()
             others.append((process, receiver))
-        ended = threading.Event()
-        threading.Thread(target=_watch, args=([process for process, _ in others], ended), daemon=True).start()
+        ended, asking = threading.Event(), threading.Lock()
+        watched = [process for process, _ in others]
+        threading.Thread(target=_watch, args=(watched, ended, asking), daemon=True).start()
         torch.set_num_threads(share)
         try:
-            yield environment
-            for process, _ in others:
+            try:
+                yield environment
+            finally:
+                with asking:
+                    ended.set()
+            for process in watched:
                 process.join(GRACE_S)
         except (SkyloomError, KeyboardInterrupt):
             raise
@@ -84,8 +89,6 @@ def open_processes(work: Callable[[Any, Processes], None], job: Any, size: int) 
             if cause := _report(others):
                 raise cause from error
             raise
-        finally:
-            ended.set()
         if any(process.exitcode for process, _ in others):
             raise _report(others) or StoreError("another process of the fit failed without a word; try it again")
     finally:
@@ -129,13 +132,20 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _watch(processes: list[Any], ended: threading.Event) -> None:
-    """End rank 0 too when it waits in vain for one that has died."""
+def _watch(processes: list[Any], ended: threading.Event, asking: threading.Lock) -> None:
+    """End rank 0 too when it waits in vain for one that has died.
+
+    Only one thread may ask for an exit code at a time: where a server has forked the process, it can be read once, and
+    the second to ask would be told 255.
+    """
     waiting = {process.sentinel: process for process in processes}
     while waiting and not ended.is_set():
         for sentinel in connection.wait(list(waiting), timeout=1.0):
             process = waiting.pop(sentinel)
-            process.join()
+            with asking:
+                if ended.is_set():
+                    return
+                process.join()
             if process.exitcode and not ended.wait(GRACE_S):
                 print(f"error: {_killed(process)}", file=sys.stderr, flush=True)
                 os._exit(2)
