@@ -58,6 +58,7 @@ SAMPLES = Rate("Joint samples", r"skyloom, map kept \| ([\d.]+)")
 CLUSTER = Rate("Clustering", r"\| ([\d.]+) GB resident, ([\d.]+) s;")
 DEMO = Rate("Detection", r"([\d.]+) s of it are the training \((\d+) epochs\)")
 DETECTOR = Rate("Detection", r"ours ([\d.]+) s and ([\d,]+) MB")
+SEARCH = Rate("Detection", r"inference ([\d.]+) images/s")
 FRIENDS = Rate("Matching", r"of 20 million points \| ([\d.]+) s, peak ([\d.]+) GB")
 
 
@@ -107,6 +108,8 @@ def roman() -> list[Line]:
              _hours(EPOCH * demo_s / (demo_epochs * DEMO_IMAGES)), None, None, DEMO, False),
         Line("`task=detect`, an epoch of those at 6 x 256 px, Cascade Mask R-CNN on Swin-T",
              _hours(EPOCH * step_s / STEP_IMAGES), step_mb / 1e3, None, DETECTOR, False),
+        Line("`product=candidates`, the same network at 6 x 148 px, 100 candidates per image",
+             _hours(ROMAN / SEARCH.numbers()[0]), None, None, SEARCH),
         Line("friends of friends over all true objects", _hours(objects / 20e6 * seconds, 1), objects / 20e6 * memory,
              None, FRIENDS, False, 1),
         Line("`step=pack`, uncompressed", float("nan"), None, ROMAN * (3 * 512**2 + 6 * 148**2) * 4e-9, INTEGRITY),
