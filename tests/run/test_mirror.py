@@ -1,5 +1,6 @@
 """Reports are shown to trackers when these are switched on, and are the same without them."""
 
+import os
 import sys
 
 import numpy as np
@@ -38,6 +39,7 @@ def test_mlflow_gets_numbers_and_pictures_once(made, tmp_path):
     for _ in range(2):  # it is there already, and mirrored all the same, the second time to the same run
         logged = analyze(made, tmp_path, logger="mlflow", **{"logger.mlflow.tracking_uri": uri})
     assert logged.id == plain.id
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "the next command would tell its run there"
     client = mlflow.MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("skyloom").experiment_id])
     assert [run.data.tags["skyloom.id"] for run in runs] == [plain.id]

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from skyloom.trainer.tracking.tolerant import TolerantLogger, metric_name, short
 log = logging.getLogger("skyloom")
 
 TAG = "skyloom.id"
+ADDRESS = "MLFLOW_TRACKING_URI"  # what conf/logger/mlflow.yaml reads
 LOCK_S = 60.0
 RETRIES = "3"  # of a request to a server that does not answer; MLflow's own 7 take minutes
 
@@ -70,7 +73,8 @@ def open_mlflow(options: MlflowOptions, about: About, runs: Path) -> TolerantLog
                 artifact_location=None if options.tracking_uri else str(runs / "mlflow"),
                 run_id=found.info.run_id if found else None,
             )
-            client, run_id = logger.experiment, str(logger.run_id)
+            with _address_left():
+                client, run_id = logger.experiment, str(logger.run_id)
         if found:
             client.update_run(run_id, status="RUNNING")
             for key, value in tags.items():
@@ -119,6 +123,19 @@ def told_mlflow(options: MlflowOptions, id: str, runs: Path) -> bool:
     except mlflow.exceptions.MlflowException:
         return False  # who opens it says why
     return found is not None and found.info.status == "FINISHED"
+
+
+@contextmanager
+def _address_left() -> Iterator[None]:
+    """Leave the address in the environment as it was: Lightning sets it, and the next command would read it."""
+    before = os.environ.get(ADDRESS)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(ADDRESS, None)
+        else:
+            os.environ[ADDRESS] = before
 
 
 def _package() -> Any:
