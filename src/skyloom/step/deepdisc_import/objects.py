@@ -15,24 +15,12 @@ from skyloom.errors import InputError
 from skyloom.sky.mask.polygon import fill_coco, fill_outlines
 from skyloom.sky.mask.rle import box as box_of_mask
 from skyloom.sky.mask.rle import encode
+from skyloom.step.annotate.columns import ANNOTATION_COLUMNS
 from skyloom.step.deepdisc_import.annotations import box_of, object_of, polygons_of
 
 Filling = Literal["outline", "coco"]
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cutout_id": pl.Int64,
-    "object_id": pl.String,
-    "category_id": pl.Int8,
-    "bbox_x_px": pl.Float32,
-    "bbox_y_px": pl.Float32,
-    "bbox_w_px": pl.Float32,
-    "bbox_h_px": pl.Float32,
-    "area_px": pl.Int32,
-    "rle": pl.String,
-    "keypoint_x_px": pl.Float64,
-    "keypoint_y_px": pl.Float64,
-    "clipped": pl.Boolean,
-    "ra_deg": pl.Float64,
-    "dec_deg": pl.Float64,
+    **ANNOTATION_COLUMNS,
     "bbox_given": pl.List(pl.Float64),
     "bbox_mode_given": pl.Int8,
     "segmentation": pl.List(pl.List(pl.Float64)),
