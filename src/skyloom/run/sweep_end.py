@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-RESULT_FILE = "result.json"  # in the folder of each run; report/run_folders.py reads it too
+RESULT_FILE = "result.json"  # in the folder of each run; report/compare/run_folders.py reads it too
 ASK_S = 2.0  # between two looks at the queue
 JOBS = ".submitit"  # folder of the jobs' logs within that of a sweep, as conf/hydra/launcher has it
 _exit_code = 0
