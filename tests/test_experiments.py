@@ -29,6 +29,7 @@ SMALL = {**STEP, "backbone.image_size_px": 32, "datamodule.batch_size": 4}
 NARROW = {
     **STEP, "backbone": "resnet18", "datamodule.batch_size": 2, "datamodule.workers": 0, "trainer.devices": 1,
     "trainer.sync_batchnorm": False, "trainer.precision": "32-true", "trainer.validation.limit_batches": 1,
+    "trainer.validation.every_n_epochs": 1,
     "detector.pyramid.channels": 16, "detector.box.channels": 16, "detector.box.convs": 1, "detector.box.fc": [32],
     "detector.mask.channels": 16, "detector.mask.convs": 1, "detector.centroid.channels": 16,
     "detector.centroid.convs": 1, "detector.pyramid.pad_to_px": None,
