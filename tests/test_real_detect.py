@@ -55,7 +55,8 @@ def test_a_tiny_model_over_three_real_bands(tmp_path, monkeypatch):
     found = skyloom.extract(
         "catalog", model=model.id, images=DECAM, score=0.0, least_score=0.0, store=tmp_path,
         mosaic={"tile_px": 300, "overlap_px": 64, "zero_point_mag": 25.0, "pixel_scale_arcsec": None},
-        photometry={"enabled": True, "overlap": "split", "psf_size_arcsec": 5.0, "psf": psf},
+        photometry={"enabled": True, "overlap": "split", "psf_size_arcsec": 5.0, "refine": True,
+                    "background_arcsec": None, "psf": psf},
     )  # fmt: skip
     table = check(found, (512, 512))
     assert table["image"].unique().to_list() == ["img"]

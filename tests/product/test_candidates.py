@@ -87,6 +87,9 @@ def test_both_surveys_on_one_grid(data):
     assert len(made.notes["bands"]) == 9
     source = CutoutSource({}, Channels(("lsst", "roman"), "wcs", "linear", False, 0.0), dataset=data.dataset)
     assert np.allclose(source.area_factor(0), [(0.0575 / 0.2) ** 2] * 6 + [1.0] * 3)
+    assert np.allclose(source.noise_factor(0), [0.2 / 0.0575 * 1.5] * 6 + [1.0] * 3, rtol=0.001), "linear keeps 2/3"
+    alone = CutoutSource({}, Channels(("lsst",), "wcs", "linear", False, 0.0), dataset=data.dataset)
+    assert np.array_equal(alone.noise_factor(0), np.ones(6))
 
 
 def test_what_is_below_the_least_score_is_counted(data, model, found):

@@ -144,6 +144,18 @@ def test_flags_name_the_edge(stars):
         assert flagged == bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
+def test_flags_name_detections_that_lie_under_better_ones(data, candidates):
+    made = make(data, candidates=candidates, score=0.05, nms=1.0, formats=[]).table()
+    assert 0 < ((made["flags"] & 16) > 0).sum() < len(made)
+    for (name,), group in made.group_by("image", maintain_order=True):
+        taken = np.zeros((32, 32), bool)
+        for row in group.iter_rows(named=True):
+            mask = decode(row["rle"], (32, 32))
+            own = np.count_nonzero(mask & ~taken)
+            assert ((row["flags"] & 16) > 0) == (mask.any() and own < mask.sum() / 2), name
+            taken |= mask
+
+
 def test_files_are_read_by_astropy(stars):
     rows = len(stars.table())
     assert len(Table.read(stars.file("catalog.fits"))) == rows

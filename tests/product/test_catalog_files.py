@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits, votable
+from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
 from regions import Regions
 
 from skyloom.errors import ConfigError
-from skyloom.product.catalog_files import write_catalogs
+from skyloom.product.catalog_files import ABOUT, write_catalogs
 from skyloom.store.aside import written_aside
 
 
@@ -65,6 +67,23 @@ def test_astropy_reads_the_tables(name, form, tmp_path):
     assert "ICRS" in str(read["ra_deg"].description) or form == "fits"
     if form == "votable":
         assert read["ra_deg"].meta["ucd"] == "pos.eq.ra;meta.main"
+
+
+def test_the_tables_name_the_system_of_their_positions(tmp_path):
+    table = catalogue().with_columns(ra_box_deg=pl.col("ra_deg"), dec_box_deg=pl.col("dec_deg"))
+    folder = written(tmp_path / "c", table)
+    file = votable.parse(folder / "catalog.vot", verify="exception")
+    (system,) = file.resources[0].coordinate_systems
+    assert system.system == "ICRS"
+    referring = {field.name for field in file.get_first_table().fields if field.ref == system.ID}
+    assert referring == {"ra_deg", "dec_deg", "ra_box_deg", "dec_box_deg"}
+    assert file.get_field_by_id_or_name("x_px").ref is None
+    assert fits.getheader(folder / "catalog.fits", 1)["RADESYS"] == "ICRS"
+
+
+@pytest.mark.parametrize("ucd", sorted({ucd for _, _, ucd, _ in ABOUT if ucd}))
+def test_ucds_are_words_of_the_virtual_observatory(ucd):
+    parse_ucd(ucd, check_controlled_vocabulary=True)
 
 
 def test_regions_reads_circles_on_the_sky(tmp_path):

@@ -10,6 +10,7 @@ from regions import Regions
 import skyloom
 from make import mosaics
 from make.detectors import CONF
+from skyloom.errors import ConfigError
 
 pytest.importorskip("skyloom.detector.sep")
 SEP = yaml.safe_load((CONF / "sep.yaml").read_text()) | {"threshold_sigma": 5.0}
@@ -31,7 +32,8 @@ def catalogue(tmp_path, images, tile_px=512, **options):
 def test_tiles_give_the_catalogue_of_one_large_image(tmp_path):
     path = str(mosaics.write(tmp_path / "a.fits", noisy()))
     psf = {"image": {"model": "gaussian", "fwhm_arcsec": 1.6 * 2.3548 * 0.2}}
-    photometry = {"enabled": True, "overlap": "split", "psf_size_arcsec": 5.0, "psf": psf}
+    photometry = {"enabled": True, "overlap": "split", "psf_size_arcsec": 5.0, "refine": True, "psf": psf}
+    photometry |= {"background_arcsec": None}
     whole, tiles = (
         catalogue(tmp_path, path, tile, photometry=photometry).table("catalog.parquet") for tile in (512, 120)
     )
@@ -66,3 +68,23 @@ def test_a_blank_mosaic_gives_an_empty_catalogue(tmp_path):
     table = catalogue(tmp_path, path).table("catalog.parquet")
     assert table.is_empty()
     assert table.schema["ra_deg"] == pl.Float64
+
+
+def test_a_ring_around_each_source_takes_a_background_off(tmp_path):
+    psf = {"image": {"model": "gaussian", "fwhm_arcsec": 1.6 * 2.3548 * 0.2}}
+    ring, tables = {"overlap": "split", "psf_size_arcsec": 5.0, "psf": psf, "enabled": True}, []
+    for name, level, radii in (("flat", 0.0, None), ("raised", 40.0, [2.4, 4.0]), ("left", 40.0, None)):
+        path = str(mosaics.write(tmp_path / f"{name}.fits", noisy() + np.float32(level)))
+        made = catalogue(tmp_path, path, photometry={**ring, "background_arcsec": radii})
+        tables.append(made.table("catalog.parquet"))
+    flat, raised, left = (table["flux_psf_image_njy"].to_numpy() for table in tables)
+    assert len(flat) == len(raised) == len(left) > 100, "sep looks for sources above a background of its own"
+    assert np.median(raised - flat) == pytest.approx(0.0, abs=5.0)
+    assert np.median(left - flat) > 1000.0
+    mask = [table["flux_mask_image_njy"] / table["area_px"] for table in tables]
+    assert (mask[1] - mask[0]).median() == pytest.approx(0.0, abs=1.0)
+    assert (mask[2] - mask[0]).median() == pytest.approx(40.0, abs=1.0)
+    for radii in ([4.0, 2.4], [2.4]):
+        with pytest.raises(ConfigError, match="background_arcsec") as caught:
+            catalogue(tmp_path, str(tmp_path / "flat.fits"), photometry={**ring, "background_arcsec": radii})
+        assert "\n" not in str(caught.value)

@@ -2,19 +2,22 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from make.true_sources import bands_of
 from skyloom.errors import ConfigError, InputError
 from skyloom.sky.drawing.psf import psf_model
 from skyloom.sky.drawing.psf_stamps import PsfStamps
 from skyloom.sky.geometry.pixel_map import PixelMap
-from skyloom.sky.geometry.resample import resample
+from skyloom.sky.geometry.resample import noise_kept, resample
+from skyloom.sky.geometry.wcs_cards import wcs_of
 from skyloom.sky.mask import rle
 from skyloom.sky.mask.placed import PlacedMask
 from skyloom.sky.source_photometry import (
     ab_mag,
     mask_flux,
     njy,
+    noise_factor,
     noise_of,
     pixel_area_factor,
     psf_flux,
@@ -39,6 +42,12 @@ def picture(sources, shape=(60, 80), *, band=BAND, scale=SCALE):
 
 def stamps(size_px=31, *, band=BAND, scale=SCALE):
     return [PsfStamps(band, pixel_scale_arcsec=scale, size_px=size_px)]
+
+
+def wcs(size, scale):
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 30.0, "CRVAL2": -20.0}
+    cards |= {"CRPIX1": (size + 1) / 2, "CRPIX2": (size + 1) / 2, "CDELT1": -scale / 3600, "CDELT2": scale / 3600}
+    return wcs_of(fits.Header(cards).tostring(endcard=False, padding=False))
 
 
 @pytest.mark.parametrize("place", [(40.0, 30.0), (40.5, 29.5), (17.03, 41.97), (33.333, 22.721), (40.49999, 20.0)])
@@ -157,15 +166,6 @@ def test_a_background_is_taken_off_each_pixel():
 
 
 def test_the_area_of_pixels_brings_fluxes_of_interpolated_images_back():
-    from skyloom.sky.geometry.wcs_cards import wcs_of
-
-    def wcs(size, scale):
-        cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 30.0, "CRVAL2": -20.0}
-        cards |= {"CRPIX1": (size + 1) / 2, "CRPIX2": (size + 1) / 2, "CDELT1": -scale / 3600, "CDELT2": scale / 3600}
-        from astropy.io import fits
-
-        return wcs_of(fits.Header(cards).tostring(endcard=False, padding=False))
-
     image = picture([(30.0, 30.0, 100.0)], (61, 61))
     fine = 0.0575
     to_source = PixelMap.between(wcs(181, fine), wcs(61, SCALE), (181, 181))
@@ -180,6 +180,21 @@ def test_the_area_of_pixels_brings_fluxes_of_interpolated_images_back():
         assert fit.flux[0, 0] == pytest.approx(100, rel=0.02), "Lanczos widens the PSF by a little"
     raw = resample(image, to_source)
     assert mask_flux(raw, everything, overlap="split").flux[0, 0] == pytest.approx(1209.8, rel=0.01)
+
+
+@pytest.mark.parametrize("interpolation", ["lanczos", "cubic", "linear"])
+def test_errors_in_interpolated_noise_are_the_scatter_of_fluxes(interpolation):
+    rng, fine = np.random.default_rng(2), 0.0575
+    noise = rng.normal(0, 3.0, (1, 130, 130)).astype("f4")
+    to_source = PixelMap.between(wcs(400, fine), wcs(130, SCALE), (400, 400))
+    image = resample(noise, to_source, interpolation=interpolation)
+    xs, ys = (grid.ravel() for grid in np.meshgrid(np.arange(40.0, 361, 16), np.arange(40.0, 361, 16)))
+    area = pixel_area_factor(fine, SCALE, conserve_flux=False)
+    found = psf_flux(image, xs, ys, stamps(81, scale=fine), variance=noise_of(image) ** 2, pixel_area=area)
+    factor = noise_factor(area, noise_kept(interpolation))
+    assert found.flux.std() == pytest.approx(np.median(found.error) * factor, rel=0.12), "441 fluxes, some alike"
+    assert factor > 3
+    assert noise_factor(4.0, 0.9) == 1.0, "pixels far apart are independent"
 
 
 def test_a_mask_of_run_lengths_is_cut_to_its_box():

@@ -1,13 +1,13 @@
 """product=catalog: from images to a catalogue of detections, by way of candidates that any other thresholds can use."""
 
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from skyloom.errors import ConfigError
 from skyloom.product.candidates import candidates as find_candidates
 from skyloom.product.catalog_build import catalog as build_catalog
+from skyloom.progress import say
 from skyloom.store import Artifact, Plan, Store
 
 OF_STORE = ("store", "name", "dry_run")
@@ -57,7 +57,7 @@ def catalog(
     if candidates is None:
         made = find_candidates(**_options_of(find_candidates, options), store=where, dry_run=dry_run)
         if isinstance(made, Plan) and not made.exists:
-            print("catalog: its candidates come first, and its own id follows from theirs", file=sys.stderr, flush=True)
+            say("catalog: its candidates come first, and its own id follows from theirs")
             return made
         candidates = made.id
     elif given := [key for key in FOUND_IN if options.get(key) is not None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from skyloom.datamodule.candidate_table import IMAGES, CandidateTable
 from skyloom.product.catalog_files import write_catalogs
@@ -30,7 +30,16 @@ class Photometry(BaseModel):
     enabled: bool
     overlap: Literal["split", "double"]
     psf_size_arcsec: PositiveFloat
+    refine: bool
+    background_arcsec: tuple[NonNegativeFloat, PositiveFloat] | None
     psf: dict[str, dict[str, Any]] | None
+
+    @field_validator("background_arcsec")
+    @classmethod
+    def _ring(cls, radii: tuple[float, float] | None) -> tuple[float, float] | None:
+        if radii is not None and radii[0] >= radii[1]:
+            raise ValueError("background_arcsec: expected [inner, outer] radii of a ring, the outer one larger")
+        return radii
 
     def parameter(self) -> dict[str, Any]:
         """For the request: nothing but that fluxes are not wanted, where they are not."""
@@ -58,7 +67,7 @@ def unused_options(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 @builds(
     "catalog",
-    version=1,
+    version=2,
     inputs={"candidates": of_kind("candidates"), "thresholds": of_kind("thresholds")},
     free=("images", "shard_images", "workers", "image_roots"),
     unused=unused_options,
@@ -87,7 +96,7 @@ def catalog(
         score, nms = float(thresholds.notes["score"]), float(thresholds.notes["nms"])
     measuring = None
     if photometry.enabled:
-        options = PhotometryOptions(photometry.overlap, photometry.psf_size_arcsec, photometry.psf)
+        options = PhotometryOptions(**{key: value for key, value in photometry if key != "enabled"})
         measuring = Measuring(image_choice(candidates, images, image_roots), options)
         measuring.open()  # tells what is wrong before the work
     choice = Choice(score, nms, top_k, across_classes, seams.seam_px, seams.same_iou)

@@ -13,6 +13,7 @@ from skyloom.store import Build
 
 FORMATS = ("fits", "votable", "ds9")
 PARQUET_ONLY = ("rle",)  # text of any length, which FITS would pad to the longest
+SYSTEM = "ICRS"  # of all positions on the sky
 COLOURS = ("green", "cyan", "magenta", "yellow", "red", "blue", "orange")  # of the classes, in turn
 ABOUT: tuple[tuple[str, str | None, str | None, str], ...] = (
     (r"id", None, "meta.id;meta.main", "Number of the detection, row of catalog.parquet"),
@@ -22,14 +23,28 @@ ABOUT: tuple[tuple[str, str | None, str | None, str], ...] = (
     (r"dec_deg", "deg", "pos.eq.dec;meta.main", "Declination, ICRS, of the keypoint or the middle of the box"),
     (r"ra_box_deg", "deg", "pos.eq.ra", "Right ascension, ICRS, of the middle of the box"),
     (r"dec_box_deg", "deg", "pos.eq.dec", "Declination, ICRS, of the middle of the box"),
-    (r"[xy](_box)?_px", "pix", "pos.cartesian;instr.det", "Position in the image; 0 is the centre of the first pixel"),
-    (r"[xy][01]_px", "pix", "pos.cartesian;instr.det", "Edge of the box; pixel i spans i to i + 1"),
+    (r"ra_psf_deg", "deg", "pos.eq.ra", "Right ascension, ICRS, at which the PSFs were fitted"),
+    (r"dec_psf_deg", "deg", "pos.eq.dec", "Declination, ICRS, at which the PSFs were fitted"),
+    (
+        r"x(_box|_psf)?_px",
+        "pix",
+        "pos.cartesian.x;instr.det",
+        "Column in the image; 0 is the centre of the first pixel",
+    ),
+    (r"y(_box|_psf)?_px", "pix", "pos.cartesian.y;instr.det", "Row in the image; 0 is the centre of the first pixel"),
+    (r"x[01]_px", "pix", "pos.cartesian.x;instr.det", "Edge of the box; pixel i spans i to i + 1"),
+    (r"y[01]_px", "pix", "pos.cartesian.y;instr.det", "Edge of the box; pixel i spans i to i + 1"),
     (r"class", None, "src.class", "Number of the class"),
     (r"class_name", None, "src.class", "Name of the class"),
     (r"score", None, "stat.likelihood", "Score of the detector, 0 to 1"),
     (r"area_px", "pix2", "phys.angArea", "Pixels of the mask"),
     (r"rle_\w+", "pix", None, "Window of the image on which the mask in catalog.parquet lies"),
-    (r"flags", None, "meta.code", "Sum of 1 (edge), 2 (blank pixels), 4 (empty mask), 8 (cut by a tile)"),
+    (
+        r"flags",
+        None,
+        "meta.code",
+        "Sum of 1 (edge), 2 (blank pixels), 4 (empty mask), 8 (cut by a tile), 16 (shared mask)",
+    ),
     (r"flux_psf_err_\w+_njy", "nJy", "stat.error;phot.flux.density", "Error of the PSF flux from the background"),
     (r"flux_psf_\w+_njy", "nJy", "phot.flux.density", "Flux of a point source fitted at the position"),
     (r"flux_mask_\w+_njy", "nJy", "phot.flux.density", "Sum of the pixels of the mask"),
@@ -73,7 +88,7 @@ def write_catalogs(
                 made.write(path, format="fits")
         if "votable" in formats:
             with build.write("catalog.vot") as path:
-                made.write(path, format="votable", tabledata_format="binary2")
+                _votable(made).to_xml(str(path), tabledata_format="binary2")
     if "ds9" in formats:
         _ds9(build, table, pixel_scale_arcsec)
 
@@ -82,7 +97,7 @@ def astropy_table(table: pl.DataFrame) -> Any:
     """The catalogue as :class:`astropy.table.Table`: missing numbers masked, with units, descriptions and UCDs."""
     from astropy.table import Column, MaskedColumn, Table
 
-    made = Table()
+    made = Table(meta={"RADESYS": (SYSTEM, "of ra_deg and dec_deg")})
     for column in table.iter_columns():
         if column.name in PARQUET_ONLY:
             continue
@@ -99,6 +114,19 @@ def astropy_table(table: pl.DataFrame) -> Any:
         made[column.name] = MaskedColumn(values, mask=missing, **facts) if missing.any() else Column(values, **facts)
         if ucd:
             made[column.name].meta["ucd"] = ucd
+    return made
+
+
+def _votable(table: Any) -> Any:
+    """The table as a VOTable whose positions refer to their coordinate system (VOTable 1.4, sec. 3.5)."""
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import CooSys
+
+    made = from_table(table)
+    made.resources[0].coordinate_systems.append(CooSys(ID=SYSTEM.lower(), system=SYSTEM))
+    for field in made.get_first_table().fields:
+        if field.ucd and field.ucd.startswith("pos.eq."):
+            field.ref = SYSTEM.lower()
     return made
 
 

@@ -9,11 +9,14 @@ import numpy as np
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.product.detection_source import Source
 from skyloom.sky.drawing.psf_stamps import PsfStamps
+from skyloom.sky.local_background import ring_median
 from skyloom.sky.mask.placed import PlacedMask
+from skyloom.sky.psf_position import refined_positions
 from skyloom.sky.source_photometry import ab_mag, mask_flux, njy, noise_of, psf_flux
 from skyloom.sky.survey.bands import Band
 
 WAVELENGTH_KEY = "wavelength_nm"
+LEAST_OWN = 0.5  # part of a mask below which its fluxes say little of the source
 NO_WAVELENGTH_NM = 1.0  # for PSF models that read none
 
 
@@ -27,13 +30,42 @@ class PhotometryOptions:
         ``split`` or ``double``, see :func:`skyloom.sky.source_photometry.mask_flux`.
     psf_size_arcsec
         Side of the picture of a PSF.
+    refine
+        Whether PSF fluxes are of the place where the PSFs fit best, see
+        :func:`skyloom.sky.psf_position.refined_positions`; else of where the detection lies.
+    background_arcsec
+        Radii of the ring around each detection whose median is taken off its pixels; None takes nothing off.
     psf
         By band ``model`` and its keys (:mod:`skyloom.sky.drawing.psf`), in the place of what the survey's file said.
     """
 
     overlap: Literal["split", "double"]
     psf_size_arcsec: float
+    refine: bool
+    background_arcsec: tuple[float, float] | None
     psf: Mapping[str, Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of n detections.
+
+    Attributes
+    ----------
+    columns
+        By column float64 (n,), NaN where unknown; see ``docs/products/catalog.md``.
+    xy_psf_px
+        float64 (n, 2): where the PSFs were fitted.
+    blank
+        bool (n,): the mask has a pixel without data in some band.
+    shared
+        bool (n,): less than half of the mask has counted in any band.
+    """
+
+    columns: dict[str, np.ndarray]
+    xy_psf_px: np.ndarray
+    blank: np.ndarray
+    shared: np.ndarray
 
 
 def band_labels(bands: Sequence[tuple[str, str]]) -> list[str]:
@@ -55,7 +87,7 @@ class Photometer:
     Raises
     ------
     ConfigError
-        A PSF is of a band that is not there, or cannot be drawn.
+        A PSF is of a band that is not there, or cannot be drawn; or the ring of the background cannot be had in pixels.
     """
 
     def __init__(self, source: Source, options: PhotometryOptions) -> None:
@@ -63,6 +95,8 @@ class Photometer:
         self.labels = band_labels(source.bands)
         self.zero_point_mag = source.zero_point_mag
         scale = source.pixel_scale_arcsec
+        if options.background_arcsec and not np.isfinite(scale):
+            raise ConfigError("photometry.background_arcsec needs the side of a pixel; add mosaic.pixel_scale_arcsec")
         size_px = 2 * round(options.psf_size_arcsec / scale / 2) + 1 if np.isfinite(scale) else 3
         facts = _psf_facts(source, self.labels, options.psf) if np.isfinite(scale) else [None] * len(self.labels)
         self.stamps = [
@@ -78,9 +112,7 @@ class Photometer:
             names += [*self._columns(label, zero, none, none, none), f"snr_{label}"]
         return names
 
-    def measure(
-        self, row: int, masks: Sequence[PlacedMask], own: np.ndarray, xy_px: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def measure(self, row: int, masks: Sequence[PlacedMask], own: np.ndarray, xy_px: np.ndarray) -> Measured:
         """Measure the detections of an image.
 
         Parameters
@@ -96,10 +128,8 @@ class Photometer:
 
         Returns
         -------
-        columns : dict
-            By column float64 (n,), NaN where unknown; see ``docs/products/catalog.md``.
-        blank : ndarray
-            bool (n,): the mask has a pixel without data in some band.
+        Measured
+            Fluxes, and what else was found out on the way.
         """
         image = self.source.read(row)
         shape = image.shape[1], image.shape[2]
@@ -107,19 +137,38 @@ class Photometer:
         for mask in masks:
             window, part = mask.on(shape)
             free[window] &= ~part
-        noise, area = noise_of(image, free), self.source.area_factor(row)
-        in_mask = mask_flux(image, masks, overlap=self.options.overlap, pixel_area=area)
-        at = psf_flux(image, xy_px[:, 0], xy_px[:, 1], self.stamps, variance=noise**2, pixel_area=area)
+        noise, area, correlated = noise_of(image, free), self.source.area_factor(row), self.source.noise_factor(row)
+        level = self._level(image, xy_px, free)
+        levels = np.zeros((len(masks), len(image)))
+        levels[own] = level
+        in_mask = mask_flux(image, masks, overlap=self.options.overlap, pixel_area=area, level=levels)
+        xy_psf_px = xy_px
+        if self.options.refine:
+            xy_psf_px, _ = refined_positions(
+                image, xy_px[:, 0], xy_px[:, 1], self.stamps, variance=(noise * correlated) ** 2, level=level
+            )
+        at = psf_flux(
+            image, xy_psf_px[:, 0], xy_psf_px[:, 1], self.stamps, variance=noise**2, pixel_area=area, level=level
+        )
+        error = at.error * correlated
         pixels = np.array([[masks[place].pixels.sum()] for place in own], dtype=float).reshape(-1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            of_mask = in_mask.flux[own] / (noise * area * np.sqrt(pixels))
-            snr = np.where(np.isfinite(at.error), at.flux / at.error, of_mask)
+            of_mask = in_mask.flux[own] / (noise * correlated * area * np.sqrt(pixels))
+            snr = np.where(np.isfinite(error), at.flux / error, of_mask)
         columns: dict[str, np.ndarray] = {}
         for place, label in enumerate(self.labels):
-            found = in_mask.flux[own, place], at.flux[:, place], at.error[:, place]
+            found = in_mask.flux[own, place], at.flux[:, place], error[:, place]
             columns |= self._columns(label, self.zero_point_mag[place], *found)
             columns[f"snr_{label}"] = np.where(np.isfinite(snr[:, place]), snr[:, place], np.nan)
-        return columns, self._blank(image, [masks[place] for place in own])
+        shared = (pixels[:, 0] > 0) & (in_mask.seen[own].max(axis=1, initial=0.0) < LEAST_OWN)
+        return Measured(columns, xy_psf_px, self._blank(image, [masks[place] for place in own]), shared)
+
+    def _level(self, image: np.ndarray, xy_px: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Background at each detection, float64 (n, C), in the unit of the pixels."""
+        if self.options.background_arcsec is None:
+            return np.zeros((len(xy_px), len(image)))
+        inner, outer = (radius / self.source.pixel_scale_arcsec for radius in self.options.background_arcsec)
+        return ring_median(image, xy_px[:, 0], xy_px[:, 1], free, inner_px=inner, outer_px=outer)
 
     def _columns(
         self, label: str, zero_point_mag: float | None, mask: np.ndarray, psf: np.ndarray, error: np.ndarray

@@ -8,12 +8,16 @@ import polars as pl
 
 from skyloom.datamodule.candidate_table import BOX, placed, spans
 from skyloom.product.catalog_photometry import Photometer
+from skyloom.sky.geometry.footprint import sky_of
+from skyloom.sky.geometry.wcs_cards import wcs_of
 from skyloom.sky.mask.placed import PlacedMask
 from skyloom.sky.mask.rle import encode
 
-EDGE, BLANK, EMPTY, CUT = 1, 2, 4, 8
+EDGE, BLANK, EMPTY, CUT, SHARED = 1, 2, 4, 8, 16
 """Bits of ``flags``: the mask or the box touches the edge of the image; the mask has pixels without data in some band
-(known with photometry only); the mask has no pixel; the object may go on beyond the tile that it was found in."""
+(known with photometry only); the mask has no pixel; the object may go on beyond the tile that it was found in;
+less than half of the mask has counted for its fluxes, as its pixels are blank or of better detections (known with
+photometry only)."""
 
 FIRST: dict[str, Any] = {
     "id": pl.Int64, "cutout_id": pl.Int64, "image": pl.String, "ra_deg": pl.Float64, "dec_deg": pl.Float64,
@@ -23,6 +27,9 @@ FIRST: dict[str, Any] = {
     "rle_col0": pl.Int32, "rle_height_px": pl.Int32, "rle_width_px": pl.Int32, "flags": pl.Int16,
 }  # fmt: skip
 """Columns of every catalogue, before those of the bands."""
+
+PSF_POSITION = ("x_psf_px", "y_psf_px", "ra_psf_deg", "dec_psf_deg")
+"""With photometry: where the PSFs were fitted, in pixels of the whole image and on the sky."""
 
 
 def catalog_rows(
@@ -64,12 +71,14 @@ def catalog_rows(
             others = beside.get(row)
             order, every = _by_score(own, masks, others, image, images)
             xy = positions.select("x_px", "y_px").to_numpy()[start:stop]
-            columns, blank = photometer.measure(row, every, order, xy)
+            found_out = photometer.measure(row, every, order, xy)
+            columns = _psf_position(found_out.xy_psf_px, image) | found_out.columns
             table = table.with_columns(pl.Series(name, values, pl.Float64) for name, values in columns.items())
-            table = table.with_columns(flags=pl.col("flags") + pl.Series(BLANK * blank.astype(np.int16)))
+            flags = BLANK * found_out.blank + SHARED * found_out.shared
+            table = table.with_columns(flags=pl.col("flags") + pl.Series(flags, dtype=pl.Int16))
         parts.append(table)
     if not parts:
-        bands = [] if photometer is None else photometer.columns
+        bands = [] if photometer is None else [*PSF_POSITION, *photometer.columns]
         kinds = {**{name: kind for name, kind in FIRST.items() if name != "id"}, **dict.fromkeys(bands, pl.Float64)}
         return pl.DataFrame(schema=kinds)
     frame = pl.concat(parts)
@@ -108,6 +117,15 @@ def _geometry(
         rle_height_px=pl.Series(corner[:, 2]), rle_width_px=pl.Series(corner[:, 3]),
         flags=pl.Series(EDGE * edge + EMPTY * (area == 0), dtype=pl.Int16) + CUT * own["cut"].cast(pl.Int16),
     )  # fmt: skip
+
+
+def _psf_position(xy_px: np.ndarray, image: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Columns of `PSF_POSITION`, float64 (n,), of places in an image, which may be a tile of the whole one."""
+    sky = np.full((2, len(xy_px)), np.nan)
+    if image["fits_header"] is not None:
+        sky[:] = sky_of(wcs_of(image["fits_header"]), *xy_px.T)
+    values = (xy_px[:, 0] + image["col0"], xy_px[:, 1] + image["row0"], *sky)
+    return dict(zip(PSF_POSITION, values, strict=True))
 
 
 def _mask(counts: str, shape: tuple[int, int]) -> PlacedMask:

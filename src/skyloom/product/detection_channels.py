@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skyloom.datamodule.band_index import survey_facts
 from skyloom.errors import ConfigError
 from skyloom.sky.survey.bands import Band, read_bands
 from skyloom.store import Artifact
@@ -41,6 +42,4 @@ class Channels:
 
 def band_facts(cutouts: Artifact) -> dict[str, Band]:
     """What the survey's file said of each band when the cutouts were made, by name; empty where it was not asked."""
-    survey = cutouts.manifest["parameters"].get("survey")
-    bands = survey.get("bands") if isinstance(survey, Mapping) else None
-    return {band.name: band for band in read_bands(bands or [])}
+    return {band.name: band for band in read_bands(survey_facts(cutouts).get("bands") or [])}

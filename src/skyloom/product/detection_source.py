@@ -12,6 +12,8 @@ from skyloom.datamodule.joint_images import JointImages
 from skyloom.datamodule.joint_inputs import cutouts_of
 from skyloom.errors import ConfigError, InputError
 from skyloom.product.detection_channels import Channels, band_facts
+from skyloom.sky.geometry.resample import noise_kept
+from skyloom.sky.source_photometry import noise_factor, pixel_area_factor
 from skyloom.sky.survey.bands import Band
 from skyloom.store import Artifact
 
@@ -74,6 +76,12 @@ class Source(Protocol):
         """What sums of the pixels of an image are to be multiplied with to be fluxes in `units`, float64 (C,).
 
         1, but where an image was interpolated onto a finer or coarser grid without regard to the area of its pixels.
+        """
+
+    def noise_factor(self, row: int) -> np.ndarray:
+        """What errors that take the noise of pixels as independent are to be multiplied with, float64 (C,).
+
+        1, but where an image was interpolated, see :func:`skyloom.sky.source_photometry.noise_factor`.
         """
 
 
@@ -139,18 +147,33 @@ class CutoutSource:
 
     def area_factor(self, row: int) -> np.ndarray:
         """Area of a pixel over that of the survey's own pixel where values were interpolated, float64 (C,)."""
+        if self.channels.combine == "wcs" and self.channels.conserve_flux:
+            return np.ones(len(self.bands))
         return np.array([self._area(survey, row) for survey, _ in self.bands], dtype=np.float64)
 
+    def noise_factor(self, row: int) -> np.ndarray:
+        """From the area of a pixel and the kind of interpolation, float64 (C,); see `Source`."""
+        kind = "cubic" if self.channels.combine == "resize" else self.channels.interpolation
+        kept = noise_kept(kind)
+        return np.array(
+            [noise_factor(self._area(survey, row), kept) if self._resampled(survey) else 1.0
+             for survey, _ in self.bands], dtype=np.float64,
+        )  # fmt: skip
+
+    def _resampled(self, survey: str) -> bool:
+        return self._indexes[survey] is not self._grid and self.channels.combine != "pad"
+
     def _area(self, survey: str, row: int) -> float:
+        """Area of a pixel of the grid over that of the survey's own."""
         own, grid = self._indexes[survey], self._grid
-        if own is grid or self.channels.combine == "pad":
+        if not self._resampled(survey):
             return 1.0
-        if self.channels.combine == "resize":
-            id = grid.cutout_id[self._rows[row] : self._rows[row] + 1]
-            height, width = grid.shape(int(self._rows[row]))
-            own_height, own_width = own.shape(int(own.rows_of(id)[0]))
-            return own_height * own_width / (height * width)
-        return 1.0 if self.channels.conserve_flux else (grid.pixel_scale_arcsec / own.pixel_scale_arcsec) ** 2
+        if self.channels.combine == "wcs":
+            return pixel_area_factor(grid.pixel_scale_arcsec, own.pixel_scale_arcsec, conserve_flux=False)
+        id = grid.cutout_id[self._rows[row] : self._rows[row] + 1]
+        height, width = grid.shape(int(self._rows[row]))
+        own_height, own_width = own.shape(int(own.rows_of(id)[0]))
+        return own_height * own_width / (height * width)
 
     def _chosen(self, dataset: Artifact | None, part: str | None) -> np.ndarray:
         if dataset is None:

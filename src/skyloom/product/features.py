@@ -1,7 +1,6 @@
 """product=features: one feature vector per cutout, streamed to HDF5 in resumable pieces."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from skyloom.backbone.spec import BackboneSpec, Weights, open_weights
 from skyloom.errors import InputError
 from skyloom.product.extraction import FAILED, ROWS, VALUES, Extraction, Extractor, device_of, make_piece
-from skyloom.progress import progress
+from skyloom.progress import progress, say
 from skyloom.store import Artifact, Build, builds, of_kind
 
 CHUNK_ROWS = 1024  # rows of an HDF5 chunk: 1.5 MB at 384 dimensions
@@ -113,8 +112,10 @@ def features(
     extractor = Extractor(extraction, one if devices == 1 else torch.device("cpu"))
     network, prepare, total = extractor.network, extractor.prepare, len(extractor.rows)
     if weights.source is None:
-        print(f"features: the weights of {backbone.model} are random (seed {seed}); "
-              "give trained ones with backbone.weights=ID", flush=True, file=sys.stderr)  # fmt: skip
+        say(
+            f"features: the weights of {backbone.model} are random (seed {seed}); give trained ones with "
+            "backbone.weights=ID"
+        )
     spans = spans_of([piece.name for piece in build.shards()], total, shard_rows)
     tasks = {f"{start:012d}-{stop:012d}": (extraction, start, stop) for start, stop in spans}
     with progress(total, "features", "cutouts") as bar:

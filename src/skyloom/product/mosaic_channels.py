@@ -1,11 +1,11 @@
 """Which file of an image is which channel of a model, and what one unit of its pixels is."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyloom.errors import ConfigError, unknown_choice
+from skyloom.progress import say
 from skyloom.sky.files.image import Image
 
 ZERO_POINT_MAG = {"nJy": 31.4, "uJy": 23.9, "mJy": 16.4, "Jy": 8.9, "Jy/pixel": 8.9, "AB27": 27.0}
@@ -72,7 +72,7 @@ def channels(
             raise ConfigError(f"the model sees the bands {names}, and images has {', '.join(given)}; add {band}: FILE")
         order.append(place[0])
     if unread := [name for place, name in enumerate(given) if place not in order]:
-        print(f"images: the model does not see {', '.join(unread)}; left out", file=sys.stderr, flush=True)
+        say(f"images: the model does not see {', '.join(unread)}; left out")
     return tuple((s, b) for s, b in wanted), order
 
 
@@ -82,7 +82,8 @@ def zero_points_of(
     """AB magnitude of one unit of each band: as was said, of all or by band, else as the headers have it."""
     if isinstance(said, Mapping):
         if unknown := set(said) - {band for _, band in bands}:
-            raise ConfigError(f"zero_point_mag: {', '.join(sorted(unknown))}: expected bands of {bands}")
+            known = ", ".join(band for _, band in bands)
+            raise ConfigError(f"mosaic.zero_point_mag: {', '.join(sorted(unknown))}: expected bands of {known}")
         return tuple(said.get(band, own) for (_, band), own in zip(bands, of_header, strict=True))
     return tuple(of_header) if said is None else (float(said),) * len(bands)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import ConfigError, InputError
+from skyloom.progress import say
 from skyloom.sky.files.image import SUFFIXES
 from skyloom.sky.files.image_files import look_for_images
 from skyloom.sky.survey.facts import Survey
@@ -117,10 +117,7 @@ def _found(where: Any) -> list[tuple[str, Path]]:
         raise ConfigError(f"images={where!r}: expected a file, a folder, a glob, or a list of these")
     found, left_out = look_for_images(where, ANY)
     if left_out:
-        print(
-            f"images: {len(left_out)} masks or weights are left out, the first is {left_out[0]}; name it to take it",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        say(f"images: {len(left_out)} masks or weights are left out, the first is {left_out[0]}; name it to take it")
     return [(image.name, image.path) for image in found]
 
 

@@ -1,7 +1,6 @@
 """Whole images and mosaics as images for a detector: overlapping tiles, read lazily, in memory that does not grow."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
@@ -14,6 +13,7 @@ from skyloom.errors import ConfigError, InputError
 from skyloom.product.detection_source import IMAGE_COLUMNS
 from skyloom.product.mosaic_channels import alike, channels, near, unit_of, zero_points_of
 from skyloom.product.mosaic_files import Mosaic, MosaicSet
+from skyloom.progress import say
 from skyloom.sky.files.image import Image, open_image
 from skyloom.sky.geometry.wcs_cards import cards_of, moved_cards, same_grid
 from skyloom.sky.survey.bands import Band
@@ -80,11 +80,10 @@ class MosaicSource:
             tables.append(_tiles(number, mosaic.name, reference, tile_px, overlap_px))
             self._files.append(files)
         if without and parent_process() is None:  # said once, not by each worker
-            print(
+            say(
                 f"images: {len(without)} of {len(tables)} have no WCS, the first is {without[0]}; their sources get "
-                "positions in pixels and none on the sky",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                "positions in pixels and none on the sky"
+            )
         _, self.pixel_scale_arcsec, self.units, zero_points = facts[0]
         for name, scale, units, own in facts[1:]:
             if not near(scale, self.pixel_scale_arcsec) or units != self.units or not alike(own, zero_points):
@@ -110,6 +109,10 @@ class MosaicSource:
 
     def area_factor(self, row: int) -> np.ndarray:
         """Ones, float64 (C,): pixels are taken as they are."""
+        return np.ones(len(self.bands))
+
+    def noise_factor(self, row: int) -> np.ndarray:
+        """Ones, float64 (C,): nothing is interpolated here."""
         return np.ones(len(self.bands))
 
     def _image(self, path: Path) -> Image:

@@ -128,7 +128,7 @@ def psf_flux(
     -------
     Fluxes
         NaN where less than a tenth of the weight lies on good pixels. The errors take the noise of pixels as
-        independent; in images that were resampled it is not, and errors are too small.
+        independent; in images that were resampled it is not, see `noise_factor`.
 
     Notes
     -----
@@ -170,6 +170,26 @@ def pixel_area_factor(pixel_scale_arcsec: float, native_scale_arcsec: float, *, 
     arcsec, would otherwise give fluxes 12.1 times too large.
     """
     return 1.0 if conserve_flux else (pixel_scale_arcsec / native_scale_arcsec) ** 2
+
+
+def noise_factor(pixel_area: float, noise_kept: float) -> float:
+    """What errors in a resampled image are multiplied by, where they took the noise of its pixels as independent.
+
+    Parameters
+    ----------
+    pixel_area
+        Area of a pixel over that of the original pixels.
+    noise_kept
+        What the interpolation left of the noise, see :func:`skyloom.sky.geometry.resample.noise_kept`.
+
+    Returns
+    -------
+    float
+        ``1 / (noise_kept * sqrt(pixel_area))``: of sources wider than an original pixel there is as much to know in the
+        new pixels as in the original ones, whose noise was larger and which were fewer (the same argument as for
+        drizzled images: Casertano et al. 2000, AJ 120, 2747, appendix A). At least 1: pixels far apart are independent.
+    """
+    return max(1.0, 1.0 / (noise_kept * pixel_area**0.5))
 
 
 def njy(flux: ArrayLike, zero_point_mag: ArrayLike) -> Floats:
