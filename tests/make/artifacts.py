@@ -1,11 +1,26 @@
 """Artifacts made directly, for tests of the steps that read them."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
+import polars as pl
 
 from skyloom.store import Artifact, Build, builds
+
+
+def changed_table(artifact: Artifact, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Artifact:
+    """The same artifact with another table in place of one; its manifest tells the new size and the old digest."""
+    path, manifest = artifact.path / name, artifact.path / "manifest.json"
+    for file in (path, manifest):
+        file.chmod(0o644)
+    change(pl.read_parquet(path)).write_parquet(path)
+    said = json.loads(manifest.read_text())
+    said["files"][name]["size"] = path.stat().st_size
+    manifest.write_text(json.dumps(said))
+    return Artifact(artifact.path)
 
 
 def features_artifact(store: Path, x: np.ndarray, cutout_id: np.ndarray | None = None) -> Artifact:

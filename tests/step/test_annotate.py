@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 import skyloom
+from make.artifacts import changed_table
 from make.band_cutouts import band_cutouts
 from skyloom.datamodule.band_index import BandIndex, truth_of
+from skyloom.datamodule.table_input import OUTSIDE
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.sky.mask import rle
 from skyloom.step.annotate import truth as annotate_truth
@@ -42,11 +44,9 @@ def rejected(artifact):
 
 
 def with_truth(cutouts, change):
-    """The same cutouts with another truth table in the first tile (the manifest is not asked for its digest)."""
+    """The same cutouts with another truth table in the first tile."""
     path = sorted((cutouts.path / "truth").iterdir())[0]
-    path.chmod(0o644)
-    change(pl.read_parquet(path)).write_parquet(path)
-    return cutouts
+    return changed_table(cutouts, f"truth/{path.name}", change)
 
 
 def test_tables_join_by_cutout_and_agree_with_their_masks(cutouts):
@@ -181,3 +181,36 @@ def test_what_does_not_fit_is_one_line(cutouts, tmp_path):
         InputError, match=r"truth/50\.94.*has no column bulge_to_total_ratio_z.*bulge_fraction of band z"
     ):
         annotate(with_truth(cutouts, lambda truth: truth.drop("bulge_to_total_ratio_z")))
+
+
+def test_an_object_beside_the_cutout_is_annotated_where_it_reaches_in(cutouts):
+    first = sorted((cutouts.path / "truth").iterdir())[0].stem
+    whole = annotations(annotate(cutouts, noise=dict.fromkeys("ugrizy", 0.05)))
+    moved_px = 30
+
+    def change(truth):
+        x = pl.col("x_px") - moved_px
+        return truth.with_columns(x_px=x, **{OUTSIDE: x < -0.5})
+
+    changed = with_truth(cutouts, change)
+    annotate_truth._open.cache_clear()  # this process has read the old table
+    found = annotate(changed, noise=dict.fromkeys("ugrizy", 0.05), snr=5.001)
+    names = [name for name in found.manifest["files"] if name.startswith("annotations/") and first in name]
+    table = found.table(names[0])
+    truth = changed.table(f"truth/{first}.parquet")
+    known_px = SIZE - moved_px  # columns that the unmoved image shows, too
+    expected = {
+        (row["cutout_id"], row["object_id"]): rle.decode(row["rle"], (SIZE, SIZE))[:, moved_px:]
+        for row in whole.join(truth, on=["cutout_id", "object_id"]).iter_rows(named=True)
+    }
+    found_masks = {
+        row[:2]: rle.decode(row[2], (SIZE, SIZE)) for row in table.select("cutout_id", "object_id", "rle").rows()
+    }
+    assert {key for key, mask in expected.items() if mask.sum() >= 12} <= set(found_masks)
+    for key, mask in found_masks.items():
+        assert (mask[:, :known_px] ^ expected[key]).sum() <= 2  # snr differs by 0.02 %
+        assert expected[key].sum() >= 12 or mask[:, known_px:].any()
+    assert table[OUTSIDE].any()
+    assert table.filter(OUTSIDE)["clipped"].all()
+    reasons = set(rejected(found).join(truth.filter(OUTSIDE), on=["cutout_id", "object_id"])["reason"])
+    assert reasons == {"not_reaching"}

@@ -154,6 +154,20 @@ def test_the_part_of_a_cutout_is_its_own_and_the_seed_decides(tmp_path):
     assert parts[1] != parts[2]
 
 
+def test_an_object_in_training_and_test_is_counted_and_told(tmp_path, capfd):
+    cutouts = band_cutouts(tmp_path, n=10, objects=1, size=8, bands=3)
+    alone = dataset(tmp_path, cutouts, fractions=HALVES, coco=False)
+    assert alone.counts["objects_in_several_parts"] == 0
+    assert "several parts" not in capfd.readouterr().err
+    one = {"object_id": pl.lit("7"), "ra_deg": pl.lit(10.0), "dec_deg": pl.lit(1.0)}
+    same = dataset(tmp_path, cutouts, annotations=annotate_disks(tmp_path, cutouts, edit=one), fractions=HALVES)
+    assert same.counts["objects_in_several_parts"] == 1
+    assert "1 objects are annotated in images of several parts" in capfd.readouterr().err
+    apart = one | {"ra_deg": pl.col("cutout_id").cast(pl.Float64)}  # the same number, elsewhere
+    made = dataset(tmp_path, cutouts, annotations=annotate_disks(tmp_path, cutouts, edit=apart), fractions=HALVES)
+    assert made.counts["objects_in_several_parts"] == 0
+
+
 def test_smaller_subsets_lie_within_larger_ones(tmp_path, cutouts):
     wanted = [{"name": f"train_{n}", "part": "train", "number": n} for n in (2, 5, 1)]
     table = dataset(tmp_path, cutouts, subsets=wanted, coco=False).table()

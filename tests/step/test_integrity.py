@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 import skyloom
+from make.artifacts import changed_table
 from make.band_cutouts import band_cutouts
 from make.survey import sky, write_image
 from skyloom.datamodule.band_index import BandIndex
@@ -204,16 +205,14 @@ def test_sides_and_types_that_were_not_asked_for(tmp_path):
 
 def test_bands_of_different_shapes_and_pieces_beyond_an_image(tmp_path):
     cutouts = make(tmp_path, noise())
-    path = cutouts.file("images.parquet")
-    images = pl.read_parquet(path)
     names = cutouts.table()["image"]
     odd = (pl.col("image") == names[2]) & (pl.col("band") == "H158")
     low = pl.col("image") == names[3]
-    path.chmod(0o644)
-    images.with_columns(
-        width_px=pl.when(odd).then(40).otherwise("width_px").cast(pl.Int32),
-        height_px=pl.when(low).then(31).otherwise("height_px").cast(pl.Int32),
-    ).write_parquet(path)
+    sizes = {
+        "width_px": pl.when(odd).then(40).otherwise("width_px").cast(pl.Int32),
+        "height_px": pl.when(low).then(31).otherwise("height_px").cast(pl.Int32),
+    }
+    cutouts = changed_table(cutouts, "images.parquet", lambda images: images.with_columns(**sizes))
     _, table, _ = examine(cutouts)
     wrong = table.filter("wrong_shape")
     ids = cutouts.table()["cutout_id"]
@@ -228,11 +227,9 @@ def test_bad_input(tmp_path):
         examine(cutouts, dtypes=["flot32"])
     with pytest.raises(InputError, match=r"expected an artifact of kind integrity"):
         corrupt_cutouts(cutouts)
-    path = cutouts.file("cutouts.parquet")
-    path.chmod(0o644)
-    pl.concat([cutouts.table(), cutouts.table()]).write_parquet(path)
+    doubled = changed_table(cutouts, "cutouts.parquet", lambda table: pl.concat([table, table]))
     with pytest.raises(InputError, match=r"cutout_id \d+ is there more than once"):
-        examine(cutouts)
+        examine(doubled)
     write_image(tmp_path / "in" / "a.fits", sky(96, 96))
     single = skyloom.curate("cutouts", images=tmp_path / "in", window_px=32, store=tmp_path / "store")
     with pytest.raises(InputError, match="expected cutouts of a survey with bands"):

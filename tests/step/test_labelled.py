@@ -366,7 +366,7 @@ def test_several_labels(make, tmp_path, sky):
         ({"labels": "kind", "id": "other", "key": "nope"}, "sources.key=nope is no column of the cutouts"),
         ({"labels": "kind", "split": "kind"}, "row 0 has the part 'x', expected one of train"),
         ({"labels": "kind", "fold": "kind"}, "row 0 has the fold 'x'"),
-        ({"labels": "kind", "lables": 1}, "sources.lables"),
+        ({"labels": "kind", "lables": 1}, "sources: option=lables is not known; .*Did you mean 'labels'"),
     ],
 )
 def test_bad_tables(make, tmp_path, sky, sources, message):

@@ -44,3 +44,9 @@ def test_a_survey_that_cannot_be_simulated_is_refused(tmp_path):
         skyloom.curate("simulate", survey="generic", store=tmp_path)
     with pytest.raises(ConfigError, match="does not know survey=mine"):
         simulate(tmp_path, **{"survey.name": "mine"})
+
+
+def test_workers_change_no_byte_and_no_id(tmp_path):
+    alone, together = simulate(tmp_path / "a"), simulate(tmp_path / "b", workers=2)
+    assert (alone.id, alone.manifest["files"]) == (together.id, together.manifest["files"])
+    assert together.history["settings"]["workers"] == 2

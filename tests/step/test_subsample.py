@@ -1,5 +1,7 @@
 """step=subsample: exactly the target, evenly from all clusters, the same for the same seed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -31,10 +33,15 @@ def test_sizes_1_5_10_and_target_9_give_1_4_4(clusters):
     assert ids[table["row"].to_numpy()].tolist() == table["cutout_id"].to_list()
 
 
-def test_the_seed_decides(clusters):
+def test_the_seed_decides(clusters, tmp_path):
     picks = {tuple(select(clusters, target_size=9, seed=seed).table()["row"]) for seed in range(6)}
     assert len(picks) > 1
-    assert select(clusters, target_size=9).id == select(clusters, target_size=9).id
+    elsewhere = tmp_path / "other" / "clusters" / clusters.id
+    shutil.copytree(clusters.path, elsewhere)
+    again = select(type(clusters)(elsewhere), target_size=9)
+    first = select(clusters, target_size=9)
+    assert again.path != first.path, "made twice"
+    assert again.table().equals(first.table())
 
 
 def test_closest_takes_those_nearest_to_the_centroid(clusters):

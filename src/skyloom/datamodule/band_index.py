@@ -1,7 +1,8 @@
 """Reads the pixels of all bands behind an index of band cutouts, joined from the images that fill each cutout."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 from astropy.wcs import WCS
 
 from skyloom.datamodule.image_files import check_unchanged, find_image, root_folders, rows_of
+from skyloom.datamodule.packed_pixels import open_packed
 from skyloom.errors import InputError, unknown_choice
 from skyloom.sky.files.image import Image, open_image
 from skyloom.sky.geometry.wcs_cards import moved_cards, wcs_of
@@ -71,12 +73,14 @@ class BandIndex:
         self._first, self._pieces = self._sorted_pieces(artifact.table("pieces.parquet"))
         self._open: OrderedDict[tuple[str, str], Image] = OrderedDict()
         self._checked: set[tuple[str, str]] = set()
+        self._packed = open_packed(artifact, len(self.table))
 
     def __len__(self) -> int:
         return len(self.cutout_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_checked": set()}  # each process opens its own files
+        own: dict[str, Any] = {"_open": OrderedDict(), "_checked": set(), "_packed": copy(self._packed)}
+        return {**self.__dict__, **own}  # each process opens its own files
 
     def rows_of(self, cutout_ids: np.ndarray) -> np.ndarray:
         """Row numbers of cutouts by id, int64 (M,) of int64 (M,); InputError for an id that is not in the index."""
@@ -116,6 +120,14 @@ class BandIndex:
             if band not in self.bands:
                 raise unknown_choice("band", band, self.bands)
         height, width = self.shape(row)
+        if self._packed:
+            stored = self._packed.read(np.array([row]))[0]
+            if self.bands != wanted:
+                stored = stored[[self.bands.index(band) for band in wanted]]
+            if out is None:
+                return stored
+            out[...] = stored
+            return out
         pieces = self._pieces[self._first[row] : self._first[row + 1]]
         whole = len(pieces) == 1 and tuple(pieces[0, 3:5]) == (height, width)
         pixels = np.empty((len(wanted), height, width), np.float32) if out is None else out
@@ -126,6 +138,20 @@ class BandIndex:
                 part = pixels[channel, to_row : to_row + rows, to_col : to_col + cols]
                 self._image(self._names[code], band).read(row0, col0, rows, cols, out=part)
         return pixels
+
+    def check_images(self, rows: np.ndarray) -> None:
+        """Look whether the images of rows are there, before long work begins; packed cutouts need none.
+
+        Raises
+        ------
+        InputError
+            When one is gone. Whether its content has changed is seen when it is read.
+        """
+        if self._packed is None:
+            numbers = [self._pieces[self._first[row] : self._first[row + 1], 0] for row in rows.tolist()]
+            for code in np.unique(np.concatenate(numbers)):
+                for band in self.bands:
+                    self.image_path(self._names[int(code)], band)
 
     def header(self, row: int) -> str:
         """World coordinates of a cutout as FITS cards of 80 characters, joined to one string."""
@@ -177,6 +203,12 @@ class BandIndex:
         numbers = pieces.select(codes, "row0", "col0", "height", "width", "to_row", "to_col").to_numpy()
         first = np.searchsorted(np.sort(rows), np.arange(len(self) + 1))
         return first, numbers[np.argsort(rows, kind="stable")]
+
+
+def survey_facts(cutouts: Artifact) -> Mapping[str, Any]:
+    """What the survey's file said when band cutouts were made; step=pack hands it on. Empty where nobody knows."""
+    facts = cutouts.parameters.get("survey") or cutouts.notes.get("survey_facts")
+    return facts if isinstance(facts, Mapping) else {}
 
 
 def truth_of(artifact: Artifact, tile: str) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from skyloom.datamodule.image_files import check_unchanged, find_image, root_folders, rows_of
-from skyloom.datamodule.packed_pixels import PackedPixels
+from skyloom.datamodule.packed_pixels import open_packed
 from skyloom.errors import InputError
 from skyloom.sky.files.image import Image, open_image
 from skyloom.store import Artifact
@@ -54,7 +54,7 @@ class CutoutIndex:
             [codes.to_numpy(), *(self.table[c].to_numpy() for c in ("row0", "col0", "size_px"))]
         )
         self._open: OrderedDict[int, Image] = OrderedDict()
-        self._packed = _packed_pixels(artifact, len(self.table))
+        self._packed = open_packed(artifact, len(self.table))
 
     def __len__(self) -> int:
         return len(self.cutout_id)
@@ -191,17 +191,3 @@ def fill_blanks(pixels: np.ndarray, value: float | str | None) -> None:
             pixels[i][blank[i]] = value
         elif len(good):
             pixels[i][blank[i]] = np.median(good)
-
-
-def _packed_pixels(artifact: Artifact, rows: int) -> PackedPixels | None:
-    """Pixels that step=pack has copied into the artifact, if it did."""
-    folder = artifact.path / "pixels.zarr"
-    names = [name for name in artifact.manifest["files"] if name.startswith("pixels.zarr/")]
-    if not names:
-        return None
-    sizes = {name.partition("/")[2]: artifact.manifest["files"][name]["size"] for name in names}
-    exponents = np.load(artifact.file("exponent.npy")) if "exponent.npy" in artifact.manifest["files"] else None
-    packed = PackedPixels(folder, sizes, exponents)
-    if packed.shape[0] != rows:
-        raise InputError(f"{folder} has {packed.shape[0]} rows, cutouts.parquet beside it {rows}; pack again")
-    return packed

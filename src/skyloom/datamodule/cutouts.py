@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from skyloom.datamodule.cutout_index import CutoutIndex
@@ -90,7 +91,13 @@ class CutoutsDataModule(LightningDataModule):
     """
 
     def __init__(
-        self, index: CutoutIndex, *, rows: np.ndarray | None, batch_size: int, workers: int, seed: int
+        self,
+        index: CutoutIndex,
+        *,
+        rows: np.ndarray | None,
+        batch_size: PositiveInt,
+        workers: NonNegativeInt,
+        seed: int,
     ) -> None:
         super().__init__()
         self.dataset = CutoutsDataset(index, np.arange(len(index)) if rows is None else rows)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skyloom.datamodule.band_index import BandIndex
+from skyloom.datamodule.band_index import BandIndex, survey_facts
 from skyloom.errors import ConfigError, InputError
 from skyloom.store import Artifact
 from skyloom.transform.detection_augment import DetectionAugment
@@ -73,6 +73,5 @@ def channel_stats(stats: Artifact, bands: Sequence[str]) -> tuple[list[float], l
 
 def band_facts(cutouts: Artifact, key: str) -> dict[str, float]:
     """What the survey's file said of each band when the cutouts were made, such as ``wavelength_nm``; no nulls."""
-    survey = cutouts.parameters.get("survey")
-    bands = survey.get("bands") if isinstance(survey, Mapping) else None
+    bands = survey_facts(cutouts).get("bands")
     return {band["name"]: float(band[key]) for band in bands or () if band.get(key) is not None}

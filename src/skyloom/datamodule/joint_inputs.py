@@ -65,7 +65,10 @@ def find_stats(cutouts: Artifact, store: Store) -> Artifact | None:
     ConfigError
         There are several, and no rule to choose by.
     """
-    found = [artifact for artifact in store.find("stats") if _measured(artifact) == cutouts.id]
+    every = store.find("stats")
+    found = [artifact for artifact in every if _measured(artifact) == cutouts.id]
+    if not found and cutouts.step == "pack":  # its pixels are those of the cutouts that it was made from
+        found = [artifact for artifact in every if _measured(artifact) == cutouts.manifest["inputs"]["cutouts"]["id"]]
     if len(found) > 1:
         raise ConfigError(
             f"the store has {len(found)} statistics of cutouts {cutouts.id} ({', '.join(a.id for a in found)}); choose "

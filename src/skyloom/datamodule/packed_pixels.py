@@ -13,6 +13,7 @@ import numcodecs
 import numpy as np
 
 from skyloom.errors import InputError
+from skyloom.store import Artifact
 
 OPEN_SHARDS = 64  # files kept open at once
 _NOWHERE = 2**64 - 1  # offset of a chunk that was never written (Zarr v3, sharding codec, 1.0)
@@ -47,7 +48,7 @@ class PackedPixels:
     Attributes
     ----------
     shape : tuple of int
-        (N, S, S).
+        (N, S, S); of cutouts with bands (N, C, H, W).
     """
 
     def __init__(self, folder: Path, sizes: Mapping[str, int], exponents: np.ndarray | None) -> None:
@@ -57,7 +58,7 @@ class PackedPixels:
             outer, inner, codecs, self._dtype = _layout(facts)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise InputError(f"{folder} is no array that step=pack has written ({error!r}); pack again") from error
-        self.shape: tuple[int, int, int] = tuple(facts["shape"])
+        self.shape: tuple[int, ...] = tuple(facts["shape"])
         self._shard_rows, self._chunk_rows = outer[0], inner[0]
         self._decode = DECODERS.get(codecs[0], _plain)
         self._open: OrderedDict[int, tuple[int, np.ndarray]] = OrderedDict()
@@ -80,7 +81,7 @@ class PackedPixels:
         Returns
         -------
         ndarray
-            float32, shape (M, S, S).
+            float32, shape (M, S, S); with bands (M, C, H, W).
 
         Raises
         ------
@@ -135,7 +136,32 @@ class PackedPixels:
         return np.frombuffer(data[:length], "<u8").reshape(-1, 2)
 
     def _path(self, shard: int) -> Path:
-        return self.folder / f"c.{shard}.0.0"
+        return self.folder / shard_name(shard, len(self.shape))
+
+
+def shard_name(shard: int, dimensions: int) -> str:
+    """File of a shard of an array that is cut along its first dimension only."""
+    return f"c.{shard}" + ".0" * (dimensions - 1)
+
+
+def open_packed(artifact: Artifact, rows: int) -> PackedPixels | None:
+    """Pixels that step=pack has copied into ``cutouts``, if it did.
+
+    Raises
+    ------
+    InputError
+        There are not as many as ``rows``, or they are damaged.
+    """
+    folder = artifact.path / "pixels.zarr"
+    names = [name for name in artifact.manifest["files"] if name.startswith("pixels.zarr/")]
+    if not names:
+        return None
+    sizes = {name.partition("/")[2]: artifact.manifest["files"][name]["size"] for name in names}
+    exponents = np.load(artifact.file("exponent.npy")) if "exponent.npy" in artifact.manifest["files"] else None
+    packed = PackedPixels(folder, sizes, exponents)
+    if packed.shape[0] != rows:
+        raise InputError(f"{folder} has {packed.shape[0]} rows, cutouts.parquet beside it {rows}; pack again")
+    return packed
 
 
 def _layout(facts: dict[str, Any]) -> tuple[list[int], list[int], list[str], np.dtype[Any]]:

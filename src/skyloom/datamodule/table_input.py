@@ -19,6 +19,8 @@ FOLDERS = {
     ("annotations", "truth"): "annotations",
     ("annotations", "detections"): "annotations",
 }
+# Of a table of true objects that reaches beyond its cutouts: whether the centre is not in this one.
+OUTSIDE = "centre_outside"
 MAIN = {"dataset": "annotations.parquet"}  # kinds whose table of objects is not their main one
 
 
@@ -112,6 +114,13 @@ def table_resolver(*kinds: str) -> Any:
         return None if value is None else open_table_input(value, store, kinds)
 
     return resolve
+
+
+def centre_outside(table: Table) -> pl.Series:
+    """Whether each row is a true object that only reaches into its cutout, bool (N,); see `OUTSIDE`."""
+    if OUTSIDE in table.names:
+        return pl.Series(np.asarray(table.column(OUTSIDE)[0], dtype=bool), dtype=pl.Boolean)
+    return pl.repeat(False, len(table.column(table.names[0])[0]), dtype=pl.Boolean, eager=True)
 
 
 def _table(label: str, paths: list[Path]) -> Table:

@@ -6,6 +6,7 @@ from typing import Any
 
 from skyloom.errors import StoreError
 from skyloom.store import Artifact
+from skyloom.store.flat import counts_text
 
 INLINE_PARAMETERS = 8  # parameters shown at once in a table; the others unfold
 LONGEST = 80  # letters of a parameter that are shown; the manifest has the rest
@@ -88,13 +89,6 @@ def text_of(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(text_of(item) for item in value)}]"
     return str(value)
-
-
-def counts_text(counts: dict[str, Any]) -> str:
-    """Counts of a manifest in one line: what was read and kept, and what was dropped."""
-    parts = [f"{name} {number:,}" for name, number in counts.items() if isinstance(number, int)]
-    parts += [f"dropped {entry['number']:,} ({reason})" for reason, entry in counts.get("dropped", {}).items()]
-    return ", ".join(parts)
 
 
 def inputs_of(artifact: Artifact) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from skyloom.errors import ConfigError, InputError
+from skyloom.progress import say
 from skyloom.sky.files.image_files import look_for_images
 from skyloom.sky.survey.facts import JointSurvey, Survey
 from skyloom.store import Artifact, Store, fingerprint
@@ -102,11 +102,10 @@ def open_images(value: Any, parameters: Mapping[str, Any], store: Store) -> Imag
     artifact = artifact_of(value, store)
     found, left_out = look_for_images(artifact.path if artifact else value, survey)
     if left_out:
-        print(
+        say(
             f"images: {len(left_out)} files are left out by survey.exclude_patterns, the first is {left_out[0]}; "
-            "survey.exclude_patterns=null takes them, too",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            "survey.exclude_patterns=null takes them, too"
+        )
     if not found:
         raise InputError(f"no images of survey '{survey.name}' in {value}")
     masks: list[Path | None] = [None] * len(found)
@@ -147,4 +146,6 @@ def artifact_of(value: Any, store: Store) -> Artifact | None:
 
 
 def _looks_like_path(text: str) -> bool:
-    return os.sep in text or any(c in text for c in "*?[~") or Path(text).exists() or "." in Path(text).suffix
+    return bool(text) and (
+        os.sep in text or any(c in text for c in "*?[~") or Path(text).exists() or "." in Path(text).suffix
+    )

@@ -1,5 +1,6 @@
 """Writes pixels of cutouts as one sharded Zarr v3 array, a shard at a time; read by datamodule/packed_pixels.py."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from skyloom.datamodule.packed_pixels import shard_name
 from skyloom.store import Build
 
 TOP_EXPONENT = 15  # the brightest pixel of a float16 cutout is stored in [2**14, 2**15), below the largest 65504
@@ -49,7 +51,7 @@ def write_shard(folder: Path, pixels: np.ndarray, *, start: int, total: int, lay
     folder
         Made here; a piece of the build.
     pixels
-        float32 (M, S, S), at most ``layout.shard_rows`` rows.
+        float32 (M, S, S), with bands (M, C, H, W), at most ``layout.shard_rows`` rows.
     start
         Row of the first of them in the whole array; a multiple of ``layout.shard_rows``.
     total
@@ -62,7 +64,7 @@ def write_shard(folder: Path, pixels: np.ndarray, *, start: int, total: int, lay
         exponents = _exponents(pixels)
         np.save(folder / "exponent.npy", exponents)
         # In float32 the scaling by a power of two is exact; rounding to float16 is the only loss.
-        pixels = np.ldexp(pixels, -exponents[:, None, None]).astype(np.float16)
+        pixels = np.ldexp(pixels, -exponents.reshape(-1, *[1] * (pixels.ndim - 1))).astype(np.float16)
     array = zarr.create_array(
         folder / "pixels.zarr",
         shape=(total, *pixels.shape[1:]),
@@ -71,7 +73,7 @@ def write_shard(folder: Path, pixels: np.ndarray, *, start: int, total: int, lay
         dtype=layout.dtype,
         compressors=_codecs(layout.compression, layout.level),
         fill_value=np.nan,
-        dimension_names=("cutout", "row", "col"),
+        dimension_names=("cutout", *(["band"] if pixels.ndim == 4 else []), "row", "col"),
         chunk_key_encoding={"name": "default", "separator": "."},  # files beside each other: no folder per shard
         config={"write_empty_chunks": True},  # every shard is a file: one that is lost cannot pass for blank sky
     )
@@ -83,8 +85,9 @@ def join_shards(build: Build, pieces: list[Path], layout: Layout) -> None:
     with build.write("pixels.zarr") as folder:
         folder.mkdir()
         shutil.copyfile(pieces[0] / "pixels.zarr" / "zarr.json", folder / "zarr.json")
+        dimensions = len(json.loads((folder / "zarr.json").read_text())["shape"])
         for number, piece in enumerate(pieces):
-            name = f"c.{number}.0.0"
+            name = shard_name(number, dimensions)
             try:
                 os.link(piece / "pixels.zarr" / name, folder / name)
             except OSError:  # a disk without hard links
@@ -106,5 +109,5 @@ def _codecs(compression: str, level: int) -> list[Any]:
 
 def _exponents(pixels: np.ndarray) -> np.ndarray:
     """Exponent per cutout that brings its brightest finite pixel into [2**14, 2**15); int16, shape (M,)."""
-    top = np.max(np.abs(pixels), axis=(1, 2), initial=0.0, where=np.isfinite(pixels))
+    top = np.max(np.abs(pixels), axis=tuple(range(1, pixels.ndim)), initial=0.0, where=np.isfinite(pixels))
     return np.where(top > 0, np.frexp(top)[1] - TOP_EXPONENT, 0).astype(np.int16)

@@ -1,7 +1,6 @@
 """The input 'images' of a step on a survey with bands: tiles below folders, or an artifact that holds such files."""
 
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import InputError
+from skyloom.progress import say
 from skyloom.sky.files.tile_files import FoundTiles, TileFiles, find_tiles
 from skyloom.sky.survey.facts import Survey
 from skyloom.step.images import artifact_of
@@ -132,12 +132,16 @@ def _tell_incomplete(found: FoundTiles, *, skip: bool) -> None:
         raise InputError(f"tile {name}: {why}; {count}. Complete them, or leave such tiles out with on_missing=skip.")
     if not found.tiles:
         raise InputError(f"no tile is complete; the first is {name}: {why}.")
-    print(f"tiles: {count} and are left out, the first is {name}: {why}", file=sys.stderr, flush=True)
+    say(f"tiles: {count} and are left out, the first is {name}: {why}")
 
 
 def _folders(value: Any) -> list[Path]:
     places: Sequence[Any] = [value] if isinstance(value, str | Path) else value
-    if not isinstance(places, Sequence) or not places or not all(isinstance(place, str | Path) for place in places):
+    if (
+        not isinstance(places, Sequence)
+        or not places
+        or not all(isinstance(place, str | Path) and str(place) for place in places)
+    ):
         raise InputError(f"images={value!r}: expected a folder, a list of folders, or the id of an images artifact.")
     return list(_unique(Path(place).expanduser().absolute() for place in places))
 

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from astropy.table import Table
 
+from make.artifacts import changed_table
 from make.band_cutouts import band_cutouts
 from skyloom.datamodule.table_input import open_table_input
 from skyloom.errors import InputError
@@ -69,10 +70,13 @@ def test_an_object_of_several_cutouts_is_one(tmp_path):
     table = pl.read_parquet(path)
     ids = table["cutout_id"].unique(maintain_order=True)
     again = table.head(2).with_columns(cutout_id=pl.lit(ids[1]))
-    pl.concat([table, again]).write_parquet(path)  # two objects of the first cutout stand in the second, too
+    name = f"truth/{path.name}"
+    changed_table(
+        cutouts, name, lambda table: pl.concat([table, again])
+    )  # two objects of the first stand in the second
     got = read(cutouts.id, tmp_path, mag=False)
     assert (got.counts["read"], got.counts["repeated"], got.counts["kept"]) == (10, 2, 8)
-    again.with_columns(ra_deg=pl.col("ra_deg") + 1e-5).vstack(table).write_parquet(path)
+    changed_table(cutouts, name, lambda _: again.with_columns(ra_deg=pl.col("ra_deg") + 1e-5).vstack(table))
     with pytest.raises(InputError, match="stands 2 times, and 1 other ids repeat"):
         read(cutouts.id, tmp_path, mag=False)
 

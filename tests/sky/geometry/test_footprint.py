@@ -5,7 +5,16 @@ import pytest
 from astropy.coordinates import FK5, SkyCoord
 from astropy.wcs import WCS
 
-from skyloom.sky.geometry.footprint import POINTS_PER_SIDE, inside, outline, pixel_boxes, pixels_of, sky_of
+from skyloom.sky.geometry.footprint import (
+    POINTS_PER_SIDE,
+    in_images,
+    inside,
+    outline,
+    pixel_boxes,
+    pixels_of,
+    sky_of,
+)
+from skyloom.sky.geometry.wcs_cards import cards_of, wcs_of
 
 
 def tangent(ra_deg, dec_deg, scale_arcsec, turn_deg=0.0, *, frame="ICRS", swapped=False):
@@ -79,3 +88,18 @@ def test_an_edge_on_the_border_of_two_pixels_needs_no_further_pixel():
 def test_a_point_belongs_to_the_pixels_it_is_in():
     x = np.array([-0.5, -0.51, 9.4999, 9.5, np.nan])
     assert inside(x, np.zeros(5), (5, 10)).tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("place", [(0.001, 30.0), (123.0, 89.999), (53.0, -40.0)])
+def test_positions_in_one_of_several_images(place):
+    images = [(cards_of(tangent(*place, 1.0, turn_deg=turn)), 60, 100) for turn in (0, 35)]
+    rng = np.random.default_rng(0)
+    middle = tangent(*place, 1.0)
+    ra, dec = sky_of(middle, *rng.uniform(-60, 160, (2, 500)))
+    expected = np.zeros(500, bool)
+    for cards, height, width in images:
+        expected |= inside(*pixels_of(wcs_of(cards), ra, dec), (height, width))
+    assert 0 < expected.sum() < 500
+    assert (in_images(ra, dec, images) == expected).all()
+    assert not in_images(np.array([np.nan, place[0] + 180]), np.array([1.0, -place[1]]), images).any()
+    assert in_images(np.empty(0), np.empty(0), images).shape == (0,)

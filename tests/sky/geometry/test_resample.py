@@ -150,3 +150,33 @@ def test_a_real_blend_lies_on_itself():
     best = max(scores, key=scores.get)
     assert scores[best] > 0.95
     assert np.hypot(*best) * 0.03 < 0.1  # arcsec: the two surveys' own astrometry differs by as much
+
+
+def test_a_coarser_grid_sums_what_lies_under_its_pixels(grids):
+    lsst, roman, small, large = grids
+    to_roman = PixelMap.between(lsst, roman, small)
+    sums = []
+    for x, y in np.random.default_rng(1).uniform(100, 156, (20, 2)):
+        image = star(large, x, y, 1.0)[None]  # 2.4 Roman px wide, less than a pixel of LSST
+        sums.append(np.nansum(resample(image, to_roman, conserve_flux=True), dtype=np.float64) / image.sum())
+    assert np.abs(np.array(sums) - 1).max() < 0.02  # single samples: 0.4 to 1.9
+    noise = np.random.default_rng(2).normal(size=(1, *large)).astype(np.float32)
+    assert np.nanstd(resample(noise, to_roman)) == pytest.approx(ROMAN / LSST, rel=0.1)  # single samples: 0.92
+
+
+def test_blank_parts_of_a_coarser_pixel_are_left_out_up_to_half():
+    to_fine = PixelMap(np.zeros((2, 6, 6)), (2, 2))
+    to_fine.coefficients[0, 0, :2], to_fine.coefficients[1, :2, 0] = (3.5, 4.0), (3.5, 4.0)  # 4 x 4 px in each
+    image = np.ones((1, 8, 8), np.float32)
+    image[0, :4, :1] = np.nan  # a quarter of the first pixel
+    image[0, 4:, :3] = np.nan  # three quarters of the one below
+    made = resample(image, to_fine, interpolation="linear")[0]
+    assert np.isfinite(made).tolist() == [[True, True], [False, True]]
+    assert made[1, 1] == pytest.approx(1.0)
+
+
+def test_a_stretch_to_a_coarser_shape_keeps_the_mean():
+    noise = np.random.default_rng(3).normal(size=(1, 256, 256)).astype(np.float32)
+    made = resize(noise, (64, 64))
+    assert made.std() == pytest.approx(1 / 4, rel=0.1)
+    assert made.mean() == pytest.approx(noise.mean(), abs=1e-6)

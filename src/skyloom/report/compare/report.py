@@ -1,6 +1,5 @@
 """report=compare: probes side by side, with the parameters in which what they were made from differs."""
 
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,6 +8,7 @@ from pydantic import Field, NonNegativeInt
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.metric.classification import METRICS
+from skyloom.progress import say
 from skyloom.report.compare.entries import READERS, open_entry
 from skyloom.report.compare.sections import compare_sections, mean_text
 from skyloom.report.compare.table import Row, compare_rows
@@ -29,7 +29,7 @@ class Probes(list[Artifact]):
 def open_probes(value: Any, parameters: Mapping[str, Any], store: Store) -> Probes:
     """Resolver of the input ``probes``: a list of ids or names, one of them, or ``all`` (of ``labels``, if given)."""
     if value == "all":
-        known = store.readable(lambda error: print(f"skipped: {error}", file=sys.stderr, flush=True))
+        known = store.readable(lambda error: say(f"skipped: {error}"))
         given = parameters.get("labels")
         wanted = None if given is None else store.open(given, ("labels", "cutouts")).id
         found = [a for a in known if a.kind == "probe" and (wanted is None or a.notes.get("labels") == wanted)]
@@ -118,7 +118,7 @@ def compare(
     with build.write("report.html") as path:
         path.write_text(_page(build, probes, rows, sections, metric), encoding="utf-8")
     build.count(probes=len(probes), rows=len(rows))
-    print(sections[0].tables[0].text(), file=sys.stderr, flush=True)
+    say(sections[0].tables[0].text())
 
 
 def as_table(rows: list[Row]) -> pl.DataFrame:

@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skyloom.errors import ConfigError, InputError, StoreError
+from skyloom.progress import say
 from skyloom.store import Artifact, Store
 from skyloom.store.artifact import MANIFEST
 
@@ -120,8 +120,8 @@ def open_folder(folder: Path, store: Store) -> tuple[list[Artifact], list[Unfini
         if facts["id"] not in made:
             made[facts["id"]] = _made(facts, folder / job, store)
     if (done := len(read) - len(unfinished)) > len(made):
-        print(f"{folder}: {done} jobs have {len(made)} results; what changes no result (trainer.accelerator, paths) "
-              "makes no line of its own", file=sys.stderr, flush=True)  # fmt: skip
+        say(f"{folder}: {done} jobs have {len(made)} results; what changes no result (trainer.accelerator, paths) "
+            "makes no line of its own")  # fmt: skip
     return list(made.values()), unfinished
 
 
@@ -131,7 +131,7 @@ def _items(value: Any, store: Store) -> list[Any]:
         if not items:
             raise ConfigError("runs=[]: expected at least one id, name or folder, as runs=[ID,ID], or runs=all")
         return items
-    known = store.readable(lambda error: print(f"skipped: {error}", file=sys.stderr, flush=True))
+    known = store.readable(lambda error: say(f"skipped: {error}"))
     found = [artifact for artifact in known if artifact.kind == "model"]
     if not found:
         raise InputError(f"the store {store.root} holds no model; make some with train.py")

@@ -1,12 +1,12 @@
 """report=compare runs=…: runs side by side, a line each, with what differs between them and what they reached."""
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
 
+from skyloom.progress import say
 from skyloom.report.compare.entries import differing, facts_of
 from skyloom.report.compare.run_folders import Runs, open_runs
 from skyloom.report.compare.run_metrics import Direction, Measured, chosen_metric, falls, measured
@@ -113,9 +113,9 @@ def compare_runs(
         words={"runs": f"'[{','.join(artifact.id for artifact in runs.artifacts)}]'"},
         report="compare",
     )
-    print(table.text(), file=sys.stderr, flush=True)
+    say(table.text())
     for job in runs.unfinished:
-        print(f"job {job.job} {job.state}: {' '.join(job.overrides)} {job.error}".rstrip(), file=sys.stderr, flush=True)
+        say(f"job {job.job} {job.state}: {' '.join(job.overrides)} {job.error}".rstrip())
 
 
 def as_frame(lines: list[RunLine]) -> pl.DataFrame:

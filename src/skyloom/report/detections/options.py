@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from skyloom.errors import ConfigError
 from skyloom.metric.depth import GOLD_MAG_I, coadd_depth, turn_off
@@ -25,11 +34,21 @@ class Options(BaseModel):
 
 
 class Steps(Options):
-    """Bins of one width."""
+    """Bins of one width, as many as lie between two ends."""
 
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     step: PositiveFloat
+
+    @property
+    def number(self) -> int:
+        """How many bins."""
+        return round((self.high - self.low) / self.step)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last one ends where it should."""
+        return abs(self.low + self.number * self.step - self.high) <= 1e-6 * self.step
 
 
 Edges = Steps | list[float] | None
@@ -47,7 +66,11 @@ class Bins(Options):
     @model_validator(mode="after")
     def _rising(self) -> Self:
         for name in type(self).model_fields:
-            edges = self.edges(name)
+            chosen, edges = getattr(self, name), self.edges(name)
+            if isinstance(chosen, Steps) and chosen.low < chosen.high and not chosen.whole:
+                raise ValueError(
+                    f"bins.{name}: {chosen.low:g} to {chosen.high:g} is not a whole number of steps of {chosen.step:g}"
+                )
             if edges is not None and (len(edges) < 2 or not (np.diff(edges) > 0).all()):
                 raise ValueError(f"bins.{name}: expected two or more rising numbers, or low below high")
         return self
@@ -56,8 +79,7 @@ class Bins(Options):
         """Edges of the bins of a quantity, shape (B + 1,)."""
         chosen: Edges = getattr(self, quantity)
         if isinstance(chosen, Steps):
-            number = round((chosen.high - chosen.low) / chosen.step)
-            return chosen.low + chosen.step * np.arange(number + 1)
+            return chosen.low + chosen.step * np.arange(chosen.number + 1)
         return None if chosen is None else np.asarray(chosen, dtype=np.float64)
 
 

@@ -12,6 +12,8 @@ from skyloom.store import Build
 DROPPED = {
     "no_position": "the row has no valid position (on_bad_position=skip)",
     "repeated": "the object stands in several cutouts and was taken once",
+    "beside_cutout": "its centre is not in this cutout (truth_margin_px); a cutout that holds it has it, too",
+    "outside_images": "it lies outside the images that every catalogue looked at (common_area=true)",
 }
 
 

@@ -8,6 +8,7 @@ from skyloom.datamodule.table_input import TableInput, table_resolver
 from skyloom.datamodule.threshold_sweep import SWEEP_KINDS
 from skyloom.errors import ConfigError
 from skyloom.metric.thresholds import Strategy
+from skyloom.report.detections.area import in_common_area, tells_images
 from skyloom.report.detections.columns import Columns
 from skyloom.report.detections.compare import compare, lead_and_facts, page_sections
 from skyloom.report.detections.inputs import TRUTH, TRUTH_KINDS, Catalogs, command_words, open_catalogs
@@ -39,6 +40,8 @@ def _unused(values: Any) -> tuple[str, ...]:
         names += ("metrics", "strategy", "constraints", "lower_is_better")
     if values["images"] is None or not values["examples"]:
         names += ("example_size_arcsec", "example_band")
+    if not any(map(tells_images, (values["truth"], *values["catalogs"].values()))):
+        names += ("common_area",)
     return names
 
 
@@ -62,6 +65,7 @@ def detections(
     images: Artifact | None,
     columns: dict[str, Columns] | None,
     on_bad_position: Literal["error", "skip"],
+    common_area: bool,
     radius_arcsec: NonNegativeFloat,
     method: Method,
     cost: Cost,
@@ -107,6 +111,8 @@ def detections(
         Columns of ``truth`` and of each catalogue, by name; None looks for the usual ones.
     on_bad_position
         ``skip`` leaves rows without a position out and counts them.
+    common_area
+        Judge only what lies in the images that every artifact of kind ``catalog`` was made from; the rest is counted.
     radius_arcsec
         Within which a truth and a detection may belong together: the one radius of matches and flags.
     method
@@ -167,6 +173,8 @@ def detections(
 
     true = read(TRUTH, truth, "truth")
     found = {name: read(name, given, "detections") for name, given in catalogs.items()}
+    if common_area:
+        true, found = in_common_area(true, found, [truth, *catalogs.values()])
     if limits and (bare := [one.name for one in (true, *found.values()) if "mag" not in one.has]):
         raise ConfigError(f"limits cut both sides by magnitude, and {', '.join(bare)} has none; use limits=[]")
     cuts = limits_in_mag(limits, nominal, turn_off, found)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from skyloom.datamodule.table_input import TableInput
+from skyloom.datamodule.table_input import TableInput, centre_outside
 from skyloom.errors import InputError
 from skyloom.match.points import Points, sky_points
 from skyloom.report.detections.columns import Columns, missing_magnitude
@@ -101,7 +101,11 @@ def read_sources(
     category = _category(table, columns, option)
     frame = frame.with_columns(category=pl.lit(None, pl.String) if category is None else category)
     masks = _masks(given, table)
-    frame, counts, masks = _checked(frame, f"{name} ({table.path})", on_bad_position, tile, masks, role)
+    frame = frame.filter(~centre_outside(table))
+    repeats = tile is not None or (given.artifact is not None and given.artifact.kind == "dataset")
+    numbered = tile if role == "detections" else None  # numbers of segmentation maps start anew in every tile
+    frame, counts, masks = _checked(frame, f"{name} ({table.path})", on_bad_position, repeats, numbered, masks)
+    counts |= {"read": len(read), "beside_cutout": len(read) - counts["read"]}
     points = sky_points(frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy(), name=name)
     has = {key for key, values in found.items() if values is not None}
     if category is not None:
@@ -159,9 +163,10 @@ def _masks(given: TableInput, table: Table) -> pl.DataFrame | None:
 
 
 def _checked(
-    frame: pl.DataFrame, name: str, on_bad_position: str, tile: np.ndarray | None, masks: pl.DataFrame | None, role: str
-) -> tuple[pl.DataFrame, dict[str, int], pl.DataFrame | None]:
-    """Rows with positions, every source once; masks follow the rows."""
+    frame: pl.DataFrame, name: str, on_bad_position: str, repeats: bool, tile: np.ndarray | None,
+    masks: pl.DataFrame | None,
+) -> tuple[pl.DataFrame, dict[str, int], pl.DataFrame | None]:  # fmt: skip
+    """Rows with positions, every source once; masks follow the rows. ``tile``: what their ids are numbers within."""
     counts = {"read": len(frame)}
     good = frame["ra_deg"].is_not_nan() & frame["dec_deg"].is_not_nan()
     counts["no_position"] = int((~good).sum())
@@ -171,12 +176,12 @@ def _checked(
             f"{frame.filter(~good)['row'][0]}; mend the table, or leave them out and counted: on_bad_position=skip"
         )
     frame = frame.filter(good)
-    if tile is not None:  # one object in several cutouts stands there several times, at the same place
+    if repeats:  # one object in several cutouts stands there several times, at the same place
         same = ["id", "ra_deg", "dec_deg"]
         first = frame.select(pl.struct(same).is_first_distinct()).to_series()
         kept = frame.filter(first).with_row_index("to").with_columns(pl.col("to").cast(pl.Int64))
         goes_to = frame.join(kept.select(*same, "to"), on=same, how="left", maintain_order="left")
-        if role == "detections":  # numbers of segmentation maps start anew in every tile
+        if tile is not None:
             kept = kept.with_columns(id=pl.Series(tile[kept["row"].to_numpy()]).cast(pl.String) + "/" + pl.col("id"))
         counts["repeated"] = len(frame) - len(kept)
         frame = kept.drop("to")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from skyloom.cluster.rows import Rows
 from skyloom.errors import ConfigError
-from skyloom.progress import progress
+from skyloom.progress import progress, say
 
 Method = Literal["umap", "pca", "none"]
 TRANSFORM_ROWS = 20_000  # rows placed at once
@@ -138,7 +138,7 @@ def embed(
             xy[part] = np.asarray(model.transform(x.take(positions[part])), dtype=np.float32)
             bar.advance(len(part))
     for text in dict.fromkeys(" ".join(str(entry.message).split()) for entry in told if _matters(entry)):
-        print(f"umap: {text}", file=sys.stderr, flush=True)
+        say(f"umap: {text}")
     lost = ~np.isfinite(xy).all(axis=1)
     if lost.any():
         notes.append(f"{int(lost.sum()):,} cutouts have no neighbour on the map and are not drawn on it.")

@@ -52,6 +52,8 @@ def look_for_images(where: str | Path | Sequence[str | Path], survey: Survey) ->
     found: dict[str, Path] = {}
     left_out: set[Path] = set()
     for place in places:
+        if not str(place).strip():  # else the working directory
+            raise InputError("an empty text is no place to look for images; did the command fail that should fill it?")
         images = [image for base, start in _expand(place) for image in _images_at(base, start, survey, left_out)]
         if not images:
             less = f", less {', '.join(survey.exclude_patterns)}" if survey.exclude_patterns else ""

@@ -1,11 +1,15 @@
 """Where a rectangle of pixels lies on the sky, and which pixels of another image cover it."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
+from scipy.spatial import cKDTree
 
 from skyloom.sky.geometry.sphere import unit_vectors
+from skyloom.sky.geometry.wcs_cards import wcs_of
 
 POINTS_PER_SIDE = 8  # of an outline: a side of 30" bends by far less than 0.01 px between them in any projection
 
@@ -87,4 +91,36 @@ def inside(x_px: np.ndarray, y_px: np.ndarray, shape: tuple[int, int]) -> np.nda
     """Whether points lie on an image of this height and width: [-0.5, width - 0.5) and [-0.5, height - 0.5)."""
     height, width = shape
     found: np.ndarray = (x_px >= -0.5) & (x_px < width - 0.5) & (y_px >= -0.5) & (y_px < height - 0.5)
+    return found
+
+
+def in_images(ra_deg: np.ndarray, dec_deg: np.ndarray, images: Iterable[tuple[str, int, int]]) -> np.ndarray:
+    """Whether positions lie in one of several images.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg
+        ICRS degrees, shape (N,); what is not finite lies nowhere.
+    images
+        FITS cards of the WCS, height and width in pixels of each.
+
+    Returns
+    -------
+    ndarray
+        bool, shape (N,).
+    """
+    found = np.zeros(len(ra_deg), dtype=bool)
+    valid = np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg))
+    if not len(valid):
+        return found
+    tree = cKDTree(unit_vectors(ra_deg[valid], dec_deg[valid]))
+    for cards, height, width in images:
+        wcs = wcs_of(cards)
+        edge = outline(*(np.array([side]) for side in (0, 0, height, width)))
+        middle = unit_vectors(*sky_of(wcs, np.array([(width - 1) / 2]), np.array([(height - 1) / 2])))[0]
+        rim = unit_vectors(*(one[0] for one in sky_of(wcs, *edge)))
+        radius = np.linalg.norm(rim - middle, axis=1).max() * 1.1  # images are nearly flat
+        near = valid[tree.query_ball_point(middle, radius)]
+        if len(near):
+            found[near] |= inside(*pixels_of(wcs, ra_deg[near], dec_deg[near]), (height, width))
     return found

@@ -72,11 +72,17 @@ class PixelMap:
         found = chebyshev.chebval2d(v, u, np.moveaxis(self.coefficients, 0, -1))
         return found[0], found[1]
 
-    def positions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of every pixel, x and y, two arrays float32 of shape (H, W)."""
-        rows, cols = (_terms(size, self.coefficients.shape[1]) for size in self.shape)
+    def positions(self, times: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of every pixel, x and y, float32 (H, W); with ``times`` of as many parts per side, (H t, W t)."""
+        rows, cols = (_terms(size * times, self.coefficients.shape[1]) for size in self.shape)
         x, y = (rows @ c @ cols.T for c in self.coefficients)
         return x.astype(np.float32), y.astype(np.float32)
+
+    def step_px(self) -> float:
+        """How far apart two neighbouring pixels lie in the image ``to``, in its pixels, at the middle."""
+        x, y = ((size - 1) / 2 for size in self.shape[::-1])
+        found = np.stack(self.at(np.array([x, x + 1, x]), np.array([y, y, y + 1])))
+        return float(np.sqrt(np.abs(np.linalg.det(found[:, 1:] - found[:, :1]))))
 
     def area(self) -> np.ndarray:
         """Area that each pixel covers in the image ``to``, in pixels of that, float64 (H, W)."""

@@ -1,5 +1,7 @@
 """Brings images and masks onto the pixels of another image: interpolated by a map, resized, or padded."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -7,15 +9,17 @@ from skyloom.errors import InputError, unknown_choice
 from skyloom.sky.geometry.pixel_map import PixelMap
 
 INTERPOLATIONS = {"lanczos": cv2.INTER_LANCZOS4, "cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR}
+COARSER = 0.1  # pixels so much wider than those of the source are still taken by a single sample
 
 
 def resample(
     image: np.ndarray, to_source: PixelMap, *, interpolation: str = "lanczos", conserve_flux: bool = False
 ) -> np.ndarray:
-    """Interpolate an image at the pixels of another grid, which should be as fine or finer.
+    """Interpolate an image at the pixels of another grid.
 
     OpenCV rounds positions to 1/32 px of the source; Lanczos has 8 x 8 pixels (Lanczos 1956; Duchon 1979, J. Appl.
-    Meteor. 18, 1016, sec. 2). On a grid that is coarser than the source, pixels between the samples are not seen.
+    Meteor. 18, 1016, sec. 2). On a grid coarser than the source a pixel is the mean of as many equal parts of it as it
+    takes for them to be as fine: so no source falls between two samples, and noise becomes less as it does in a sum.
 
     Parameters
     ----------
@@ -32,7 +36,8 @@ def resample(
     Returns
     -------
     ndarray
-        float32 (C, H, W); NaN outside the image and where its nearest pixel is blank.
+        float32 (C, H, W); NaN outside the image and where its nearest pixel is blank. Of a pixel in parts these parts
+        are left out, and it is NaN where they are more than half of it.
 
     Raises
     ------
@@ -41,7 +46,8 @@ def resample(
     """
     if interpolation not in INTERPOLATIONS:
         raise unknown_choice("interpolation", interpolation, INTERPOLATIONS)
-    x_px, y_px = to_source.positions()
+    times = parts_per_side(to_source.step_px())
+    x_px, y_px = to_source.positions(times)
     finite = np.isfinite(image)
     whole = bool(finite.all())
     filled = image if whole else np.where(finite, image, 0.0)
@@ -53,7 +59,38 @@ def resample(
         for plane, good in zip(made, finite, strict=True):
             if not good.all():
                 plane[cv2.remap(good.astype(np.uint8), x_px, y_px, cv2.INTER_NEAREST) == 0] = np.nan
+    made = made if times == 1 else _mean_of_parts(made, times)
     return made * to_source.area().astype(np.float32) if conserve_flux else made
+
+
+@lru_cache
+def noise_kept(interpolation: str) -> float:
+    """Standard deviation of interpolated white noise over that of the noise, a mean over all places between pixels.
+
+    It is the root of the kernel's squared sum, which is read off from what OpenCV makes of a single bright pixel.
+    """
+    half, steps = 8, 32
+    single = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    single[half, half] = 1.0
+    places = np.arange(2 * half * steps, dtype=np.float32) / steps
+    made = cv2.remap(single, *np.meshgrid(places, places), INTERPOLATIONS[interpolation])
+    return float(np.sqrt((made.astype(np.float64) ** 2).sum()) / steps)
+
+
+def parts_per_side(step_px: float) -> int:
+    """Parts per side of a pixel that is ``step_px`` pixels of the source wide; 1 up to a tenth more than one."""
+    return max(1, int(np.ceil(step_px - COARSER)))
+
+
+def _mean_of_parts(image: np.ndarray, times: int) -> np.ndarray:
+    """Mean of the parts that are not NaN, (C, H, W) of (C, H times, W times); NaN where fewer than half are left."""
+    parts = image.reshape(len(image), image.shape[1] // times, times, -1, times)
+    good = np.isfinite(parts)
+    number = good.sum(axis=(2, 4))
+    total = np.where(good, parts, 0.0).sum(axis=(2, 4), dtype=np.float64)
+    found = np.full(number.shape, np.nan, np.float32)
+    np.divide(total, number, out=found, where=2 * number >= times**2, casting="same_kind")
+    return found
 
 
 def resample_masks(masks: np.ndarray, to_source: PixelMap) -> np.ndarray:
@@ -91,10 +128,15 @@ def coverage(to_source: PixelMap, shape: tuple[int, int]) -> float:
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Stretch an image (C, h, w) to a shape (H, W) by cubic interpolation, edge upon edge; NaN where it was blank."""
+    """Stretch an image (C, h, w) to a shape (H, W), edge upon edge; NaN where it was blank.
+
+    Cubic interpolation; of a shape that is coarser in both directions a pixel is the mean of what lies under it.
+    """
     finite = np.isfinite(image)
     size = shape[1], shape[0]
-    made = np.stack([cv2.resize(p, size, interpolation=cv2.INTER_CUBIC) for p in np.where(finite, image, 0.0)])
+    coarser = min(old / new for old, new in zip(image.shape[1:], shape, strict=True)) > 1 + COARSER
+    kind = cv2.INTER_AREA if coarser else cv2.INTER_CUBIC
+    made = np.stack([cv2.resize(p, size, interpolation=kind) for p in np.where(finite, image, 0.0)])
     for plane, good in zip(made, finite, strict=True):
         if not good.all():
             plane[cv2.resize(good.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) == 0] = np.nan

@@ -12,6 +12,7 @@ WHY = {
     "small_mask": "the mask has fewer than min_area_px pixels in the cutout",
     "no_flux": "the truth table has no magnitude for it in any band",
     "bad_shape": "its size, shape or shear in the truth table is not possible",
+    "not_reaching": "its centre is outside of the cutout (truth_margin_px), and hardly any of its mask inside",
     "duplicate_id": "an object of the same id stands before it in the cutout",
     "no_noise": "all bands of the cutout are blank or constant, so there is no threshold",
     "unmatched": "no true object within the matching radius of this detection",

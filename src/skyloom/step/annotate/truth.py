@@ -11,6 +11,7 @@ import polars as pl
 from astropy.stats import sigma_clipped_stats
 
 from skyloom.datamodule.band_index import BandIndex, truth_of
+from skyloom.datamodule.table_input import OUTSIDE
 from skyloom.sky.drawing.psf import psf_model
 from skyloom.sky.drawing.truth_galaxy import Sources, check_columns, sources_of
 from skyloom.sky.drawing.truth_mask import MaskDrawer
@@ -25,6 +26,9 @@ from skyloom.step.annotate.columns import (
     mask_row,
 )
 from skyloom.store import Artifact
+
+NO_MASK = ("empty_mask", "small_mask", "invalid_contours")
+NOT_REACHING = ("not_reaching", "its centre is outside of the cutout, and so is its mask")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ def annotate_from_truth(folder: Path, task: TruthTask) -> None:
         noise = band_noise(index, int(row), task)
         own = of_cutout.get(id, truth.clear())
         outcome = _outcomes(index, int(row), own, sources[own["_row"].to_numpy()], noise, task, drawer, peer)
+        if OUTSIDE in own.columns:
+            outcome = [
+                NOT_REACHING if far and isinstance(one, tuple) and one[0] in NO_MASK else one
+                for far, one in zip(own[OUTSIDE], outcome, strict=True)
+            ]
         kept = [i for i, one in enumerate(outcome) if isinstance(one, dict)]
         lost = [(id, name, *one) for name, one in zip(own["object_id"], outcome, strict=True) if isinstance(one, tuple)]
         rows += own["_row"].gather(kept).to_list()

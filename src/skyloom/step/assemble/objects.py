@@ -1,5 +1,7 @@
 """The annotations of an artifact, tile by tile, checked while they are read."""
 
+from pathlib import Path
+
 import polars as pl
 
 from skyloom.datamodule.coco_dataset import BOX
@@ -97,3 +99,21 @@ class TileAnnotations:
 
     def _where(self, tile: str) -> str:
         return str(self.artifact.path / self._files[tile])
+
+
+def objects_in_several_parts(annotations: Path, images: pl.DataFrame) -> int:
+    """Number of true objects that are annotated in images of more than one part.
+
+    Parameters
+    ----------
+    annotations
+        ``annotations.parquet`` of a data set; an object is the same where its id and its position are, since numbers of
+        objects may be numbers within a tile.
+    images
+        Its images: cutout_id and ``split``.
+    """
+    table = pl.scan_parquet(annotations)
+    same = [name for name in ("object_id", "ra_deg", "dec_deg") if name in table.collect_schema()]
+    placed = table.select("cutout_id", *same).join(images.lazy().select("cutout_id", "split"), on="cutout_id")
+    parts = placed.group_by(same).agg(pl.col("split").n_unique())
+    return int(parts.filter(pl.col("split") > 1).select(pl.len()).collect().item())

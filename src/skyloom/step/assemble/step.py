@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, NonNegativeInt
 
-from skyloom.datamodule.coco_dataset import categories_of
+from skyloom.datamodule.coco_dataset import ANNOTATIONS, categories_of
 from skyloom.errors import ConfigError, InputError
+from skyloom.progress import say
 from skyloom.step.assemble.images import DROPPED, WHY, headers_of, kept_images, marked
-from skyloom.step.assemble.objects import TileAnnotations
+from skyloom.step.assemble.objects import TileAnnotations, objects_in_several_parts
 from skyloom.step.assemble.parts import Subset, split_images, subset_columns
 from skyloom.step.dataset_files import write_annotations, write_coco_parts, write_images
 from skyloom.step.split import Fractions
@@ -127,6 +128,10 @@ def assemble(
         info = {"description": f"skyloom dataset {build.request.id}", "version": "1"}
         write_coco_parts(build, images, categories, info)
     _tell(build, table, images, objects.number, subsets)
+    if shared := objects_in_several_parts(build.path / ANNOTATIONS, images):
+        say(f"assemble: {shared:,} objects are annotated in images of several parts, which are not independent then"
+            + ("; by=cell keeps their sky apart" if by == "cutout" else ""))  # fmt: skip
+    build.count(objects_in_several_parts=shared)
     build.note(
         survey=cutouts.notes.get("survey"), cutouts=cutouts.id, match=match.id if match else None,
         categories={category["name"]: category["id"] for category in categories},

@@ -1,6 +1,5 @@
 """step=integrity: what is wrong with the pixels of band cutouts, and the numbers that step=stats needs, in one pass."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from skyloom.datamodule.band_index import BandIndex
 from skyloom.errors import InputError
-from skyloom.progress import progress
+from skyloom.progress import progress, say
 from skyloom.step.integrity.gate import WHY, corrupt_of
 from skyloom.step.integrity.pieces import PLANE_COLUMNS, Piece, read_pieces, write_piece
 from skyloom.step.integrity.report import report_of, summary_text
@@ -91,7 +90,7 @@ def integrity(
     reasons = dict(corrupt.group_by("reason").len().iter_rows())
     build.count(read=len(index), kept=len(index), corrupt=len(corrupt), sound=len(index) - len(corrupt))
     build.note(bands=index.bands, unit=index.unit, reasons={name: reasons[name] for name in WHY if name in reasons})
-    print(text, file=sys.stderr, end="", flush=True)
+    say(text.rstrip())
 
 
 def measure(

@@ -1,5 +1,6 @@
 """step=simulate: a small survey in the true layout, for demos, tests and trials."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +9,30 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from skyloom.errors import ConfigError
 from skyloom.progress import progress
-from skyloom.sky.simulated.lotss_layout import mosaic_rng, source_rng, survey_layout
+from skyloom.sky.simulated.lotss_layout import Pointing, mosaic_rng, source_rng, survey_layout
 from skyloom.sky.simulated.lotss_scene import render_mosaic, write_mosaic
 from skyloom.sky.simulated.lotss_sources import make_sources
 from skyloom.step.images import SurveyFacts
 from skyloom.store import Build, builds
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+SKY = "sky.parquet"
 
 
-@builds("images", version=1)
+@dataclass(frozen=True)
+class _MosaicTask:
+    """What a process needs to draw one mosaic; ``number`` names its random stream."""
+
+    pointing: Pointing
+    number: int
+    sources: Path
+    size_px: int
+    rms_jy_per_beam: float
+    blank_fraction: float
+    seed: int
+
+
+@builds("images", version=1, free=("workers",), pieces=True)
 def simulate(
     build: Build,
     *,
@@ -31,6 +46,7 @@ def simulate(
     bent_fraction: Fraction,
     diffuse_fraction: Fraction,
     rms_jy_per_beam: NonNegativeFloat,
+    workers: PositiveInt,
     seed: NonNegativeInt,
 ) -> None:
     """Simulate a survey like LoTSS DR2.
@@ -59,6 +75,8 @@ def simulate(
         Shares of these kinds; the rest is compact.
     rms_jy_per_beam
         Noise.
+    workers
+        Mosaics drawn at the same time, each by a process.
     seed
         Start of all random streams; each mosaic has its own.
 
@@ -70,34 +88,27 @@ def simulate(
     if survey.name != "lotss":
         raise ConfigError(f"survey={survey.name} cannot be simulated; choose survey=lotss")
     pointings = survey_layout(mosaics, size_px, sky_overlap=sky_overlap)
-    sources = make_sources(
-        source_rng(seed),
-        pointings,
-        size_px=size_px,
-        sources_per_deg2=sources_per_deg2,
-        double_fraction=double_fraction,
-        bent_fraction=bent_fraction,
-        diffuse_fraction=diffuse_fraction,
-    )
 
-    def make(folder: Path, i: int) -> None:
-        mosaic = render_mosaic(
-            mosaic_rng(seed, i),
-            sources,
-            pointings[i],
+    def draw_sky(path: Path) -> None:
+        make_sources(
+            source_rng(seed),
+            pointings,
             size_px=size_px,
-            rms_jy_per_beam=rms_jy_per_beam,
-            blank_fraction=blank_fraction,
-        )
-        folder.mkdir()
-        write_mosaic(folder / mosaic.name, mosaic)
-        mosaic.sources.with_columns(pl.lit(mosaic.name).alias("image")).write_parquet(folder / "sources.parquet")
+            sources_per_deg2=sources_per_deg2,
+            double_fraction=double_fraction,
+            bent_fraction=bent_fraction,
+            diffuse_fraction=diffuse_fraction,
+        ).write_parquet(path)
 
-    pieces = []
-    with progress(len(pointings), "simulate", "mosaics") as bar:
-        for i in range(len(pointings)):
-            pieces.append(build.shard(f"{i:06d}", lambda folder, i=i: make(folder, i)))  # type: ignore[misc]
-            bar.advance()
+    sky = build.shard(SKY, draw_sky)
+    tasks = {
+        f"{i:06d}": _MosaicTask(pointing, i, sky, size_px, rms_jy_per_beam, blank_fraction, seed)
+        for i, pointing in enumerate(pointings)
+    }
+    with progress(len(tasks), "simulate", "mosaics") as bar:
+        pieces = build.shards_in_parallel(
+            tasks, _draw_mosaic, workers=workers, done=bar.advance, describe=lambda task: task.pointing.name
+        )
     tables = pl.concat([pl.read_parquet(piece / "sources.parquet") for piece in pieces])
     with build.write("mosaics") as folder:
         folder.mkdir()
@@ -108,5 +119,20 @@ def simulate(
     with build.write("sources.parquet") as path:
         tables.write_parquet(path)
     build.table = "sources.parquet"
-    build.count(mosaics=len(pointings), sources=len(sources), sources_on_images=tables["source_id"].n_unique())
+    sources = len(pl.read_parquet(sky))
+    build.count(mosaics=len(pointings), sources=sources, sources_on_images=tables["source_id"].n_unique())
     build.note(survey=survey.name, unit=survey.unit)
+
+
+def _draw_mosaic(folder: Path, task: _MosaicTask) -> None:
+    mosaic = render_mosaic(
+        mosaic_rng(task.seed, task.number),
+        pl.read_parquet(task.sources),
+        task.pointing,
+        size_px=task.size_px,
+        rms_jy_per_beam=task.rms_jy_per_beam,
+        blank_fraction=task.blank_fraction,
+    )
+    folder.mkdir()
+    write_mosaic(folder / mosaic.name, mosaic)
+    mosaic.sources.with_columns(pl.lit(mosaic.name).alias("image")).write_parquet(folder / "sources.parquet")

@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 import skyloom
 from make.joint_files import GRID, write_joint
 from skyloom.datamodule.band_index import BandIndex, detections_of, truth_of
+from skyloom.datamodule.table_input import OUTSIDE
 from skyloom.errors import ConfigError, InputError
 from skyloom.sky.geometry.footprint import outline
 from skyloom.step.cutouts.footprints.check import empty_cutouts
@@ -280,3 +281,22 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(tmp_path, joint, pair,
     assert again.id == pair[1].id
     assert again.history["attempts"] == 2
     assert again.manifest["files"] == pair[1].manifest["files"]
+
+
+def test_a_margin_lists_the_true_objects_around_each_cutout(pair, joint, store):
+    lsst, margin_px = pair[1], 10
+    side = int(lsst.table()["size_px"][0])
+    near = cut(store, joint, truth_margin_px=margin_px)[1]
+    wide = cut(store, joint, side_px=side + 2 * margin_px, min_coverage=0)[1]
+    assert cut(store, joint, truth_margin_px=0)[1].id == lsst.id != near.id
+    ids = lsst.table()["cutout_id"].to_list()
+    for tile in lsst.table()["tile"].unique():
+        within, around = truth_of(lsst, tile), truth_of(near, tile)
+        assert around.filter(~pl.col(OUTSIDE)).drop(OUTSIDE).equals(within)
+        larger = truth_of(wide, tile).filter(pl.col("cutout_id").is_in(ids))
+        assert around.select("cutout_id", "object_id").equals(larger.select("cutout_id", "object_id"))
+        np.testing.assert_allclose(around["x_px"], larger["x_px"] - margin_px, atol=1e-6)
+        assert around[OUTSIDE].any()
+        assert detections_of(near, tile).equals(detections_of(lsst, tile))
+    assert near.counts["truth_in_cutouts"] == lsst.counts["truth_in_cutouts"]
+    assert near.counts["truth_beside_cutouts"] > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from skyloom.datamodule.table_input import OUTSIDE
 from skyloom.sky.geometry.footprint import sky_of
 from skyloom.sky.geometry.sphere import cell_of
 from skyloom.sky.survey.facts import Survey
@@ -95,12 +96,15 @@ def count_objects(build: Build, told: Mapping[str, Path], read: Mapping[str, int
         kept = np.unique(np.concatenate([one["kept"] for one in found]))
         gone: np.ndarray = kept
         build.count(**{f"{table}_read": number, f"{table}_kept": len(kept)})
-        places = [
-            pl.scan_parquet(piece / f"{table}.parquet").select(pl.len()).collect().item() for piece in told.values()
-        ]
-        build.count(**{f"{table}_in_cutouts": sum(places)})
+        rows = [pl.scan_parquet(piece / f"{table}.parquet") for piece in told.values()]
+        places = sum(part.select(pl.len()).collect().item() for part in rows)
+        if rows and OUTSIDE in rows[0].collect_schema():
+            beside = sum(part.select(pl.col(OUTSIDE).sum()).collect().item() for part in rows)
+            build.count(**{f"{table}_beside_cutouts": beside})
+            places -= beside
+        build.count(**{f"{table}_in_cutouts": places})
         for reason, why in WHY.items():
-            rows = np.setdiff1d(np.concatenate([one[reason] for one in found]), gone)
-            build.drop(f"{ONE[table]} {reason}", len(rows), why=why)
-            gone = np.union1d(gone, rows)
+            lost = np.setdiff1d(np.concatenate([one[reason] for one in found]), gone)
+            build.drop(f"{ONE[table]} {reason}", len(lost), why=why)
+            gone = np.union1d(gone, lost)
         build.drop(f"{ONE[table]} outside cutouts", number - len(gone), why="it lies in no cutout, or has no position")

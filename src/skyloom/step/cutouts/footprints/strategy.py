@@ -32,6 +32,7 @@ def footprint_cutouts(
     side_px: int | None,
     min_coverage: float,
     max_offset_px: float | None,
+    truth_margin_px: int,
     workers: int,
     skip_bad: bool = False,
 ) -> None:
@@ -59,6 +60,8 @@ def footprint_cutouts(
         Cutouts of which patches fill a smaller part of the area are dropped and counted.
     max_offset_px
         Largest median distance of bright objects of a tile from their catalogue positions; None: report only.
+    truth_margin_px
+        True objects up to this many pixels outside of a cutout are in its table, too, with ``centre_outside``.
     workers
         Patches, parts of tables and tiles worked on at the same time, each by a process of its own.
     skip_bad
@@ -94,7 +97,7 @@ def footprint_cutouts(
             "check that both show the same sky, or lower min_coverage"
         )
     pieces = placed.pieces.join(kept.select("row", "cutout_id"), on="row", maintain_order="left")
-    told = _describe(build, tiles, kept, pieces, patches, survey, max_offset_px, workers)
+    told = _describe(build, tiles, kept, pieces, patches, survey, max_offset_px, truth_margin_px, workers)
     write_tables(build, kept, pieces, patches.images, told)
     write_check(build, {tile: json.loads((p / "tile.json").read_text()) for tile, p in told.items()}, kept, left_out)
     build.count(read=len(matched), kept=len(kept), joined=kept.filter(pl.col("parts") > 1).height)
@@ -133,15 +136,16 @@ def _place(
 
 def _describe(
     build: Build, tiles: TileSet, kept: pl.DataFrame, pieces: pl.DataFrame, patches: Patches, survey: Survey,
-    max_offset_px: float | None, workers: int,
+    max_offset_px: float | None, truth_margin_px: int, workers: int,
 ) -> dict[str, Path]:  # fmt: skip
     """Make the tables of all tiles and look at their pixels; the pieces by tile."""
     names = kept["tile"].unique(maintain_order=True).to_list()
     number = {name: i for i, name in enumerate(names)}
     scale = max(patches.images["pixel_scale_arcsec"])
+    sides = kept.select("height_px", "width_px").max().to_numpy()[0] / 2 + truth_margin_px
     regions = Regions.around(
         kept["ra_deg"].to_numpy(), kept["dec_deg"].to_numpy(), np.array([number[name] for name in kept["tile"]]),
-        float(np.hypot(kept["height_px"].max(), kept["width_px"].max()) / 2 * scale * 1.1),  # type: ignore[arg-type]
+        float(np.hypot(*sides) * scale * 1.1),
     )  # fmt: skip
     rows: dict[str, list[Path]] = {}
     read: dict[str, int] = {}
@@ -155,7 +159,7 @@ def _describe(
     tasks = {
         f"tile-{number[name]:06d}": FootprintTask(
             name, number[name], group, part, patches.grids, rows, {i: files[i] for i in part["image"].unique()},
-            survey, max_offset_px,
+            survey, max_offset_px, truth_margin_px,
         )
         for name in names
         for group in [kept.filter(pl.col("tile") == name)]

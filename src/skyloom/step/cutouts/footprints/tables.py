@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skyloom.datamodule.table_input import OUTSIDE
 from skyloom.sky.geometry.footprint import inside, pixels_of
 from skyloom.sky.geometry.patch_grid import PatchGrid
 from skyloom.sky.survey.bands import TableFacts
@@ -40,7 +41,14 @@ def rows_of_tile(pieces: Sequence[Path], tile: int) -> pl.DataFrame:
     return pl.concat(parts, how="vertical_relaxed").drop(TILE)
 
 
-def truth_in(cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFrame, facts: TableFacts) -> Found:
+def within(table: pl.DataFrame) -> pl.DataFrame:
+    """The objects whose centre is in their cutout."""
+    return table.filter(~pl.col(OUTSIDE)) if OUTSIDE in table.columns else table
+
+
+def truth_in(
+    cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFrame, facts: TableFacts, margin_px: int = 0
+) -> Found:
     """True objects in cutouts.
 
     Parameters
@@ -54,8 +62,10 @@ def truth_in(cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFrame, 
     facts
         Columns of the file. Objects whose class is neither a galaxy nor a star, and those whose id stands in the same
         cutout before, are left out.
+    margin_px
+        Above 0: objects up to this far outside of a cutout are in its table, too; ``centre_outside`` says which.
     """
-    places, file = _placed(cutouts, grids, rows, facts)
+    places, file = _placed(cutouts, grids, rows, facts, margin_px)
     places = places.with_columns(
         object_id=file[facts.column("object_id")].cast(pl.String), category_id=pl.lit(0, pl.Int8)
     )
@@ -79,9 +89,9 @@ def detections_in(cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFr
 
 
 def _placed(
-    cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFrame, facts: TableFacts
+    cutouts: pl.DataFrame, grids: list[PatchGrid], rows: pl.DataFrame, facts: TableFacts, margin_px: int = 0
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row per object and cutout that it lies in: where it is, and what the file says of it."""
+    """One row per object and cutout that it lies in or near: where it is, and what the file says of it."""
     ra, dec = (rows[facts.column(name)].cast(pl.Float64).to_numpy() for name in ("ra_deg", "dec_deg"))
     found: list[pl.DataFrame] = []
     for (grid,), group in cutouts.group_by("grid", maintain_order=True):
@@ -89,8 +99,11 @@ def _placed(
         for cutout_id, row0, col0, height, width in group.select(
             "cutout_id", "grid_row0", "grid_col0", "height_px", "width_px"
         ).iter_rows():
-            at = np.flatnonzero(inside(x - col0, y - row0, (height, width)))
+            near = (height + 2 * margin_px, width + 2 * margin_px)
+            at = np.flatnonzero(inside(x - col0 + margin_px, y - row0 + margin_px, near))
             place = {"at": at, "x_px": x[at] - col0, "y_px": y[at] - row0, "ra_deg": ra[at], "dec_deg": dec[at]}
+            if margin_px:
+                place[OUTSIDE] = ~inside(place["x_px"], place["y_px"], (height, width))
             found.append(pl.DataFrame(place).with_columns(cutout_id=pl.lit(cutout_id, pl.Int64)))
     order = cutouts.select("cutout_id", order=pl.int_range(pl.len()))
     places = pl.concat(found).join(order, on="cutout_id").sort("order", "at")
@@ -103,7 +116,8 @@ def _kept(places: pl.DataFrame, file: pl.DataFrame, columns: dict[str, Any], id_
     other = places["category_id"].is_null().to_numpy() if "category_id" in columns else np.zeros(len(places), bool)
     first = places.select(pl.struct("cutout_id", id_column).is_first_distinct()).to_series().to_numpy()
     keep = pl.Series(first & ~other, dtype=pl.Boolean)
-    own = file.drop(ROW).rename({name: f"{name}_file" for name in file.columns if name in columns})
-    table = pl.concat([places.select(*columns).cast(pl.Schema(columns)), own], how="horizontal").filter(keep)
+    standard = {**columns, OUTSIDE: pl.Boolean} if OUTSIDE in places.columns else columns
+    own = file.drop(ROW).rename({name: f"{name}_file" for name in file.columns if name in standard})
+    table = pl.concat([places.select(*standard).cast(pl.Schema(standard)), own], how="horizontal").filter(keep)
     left_out = {"of other class": np.unique(row[other]), "repeated": np.unique(row[~first & ~other])}
     return Found(table, np.unique(row[keep.to_numpy()]), left_out)

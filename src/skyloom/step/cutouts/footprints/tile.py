@@ -11,7 +11,7 @@ import polars as pl
 from skyloom.sky.geometry.patch_grid import PatchGrid
 from skyloom.sky.survey.facts import Survey
 from skyloom.step.cutouts.footprints.check import PieceReader, check_tile, gate_offset, offset_summary
-from skyloom.step.cutouts.footprints.tables import detections_in, rows_of_tile, truth_in
+from skyloom.step.cutouts.footprints.tables import detections_in, rows_of_tile, truth_in, within
 from skyloom.step.cutouts.tiles.columns import PIECE_COLUMNS
 
 TABLES = {"truth": truth_in, "detections": detections_in}
@@ -35,6 +35,7 @@ class FootprintTask:
     """image files by patch and band"""
     survey: Survey
     max_offset_px: float | None
+    truth_margin_px: int
 
 
 def describe_tile(folder: Path, task: FootprintTask) -> None:
@@ -43,8 +44,9 @@ def describe_tile(folder: Path, task: FootprintTask) -> None:
     found: dict[str, pl.DataFrame] = {}
     for name, pieces in task.rows.items():
         facts = getattr(task.survey, name)
-        objects = TABLES[name](task.cutouts, task.grids, rows_of_tile(pieces, task.number), facts)
-        found[name] = objects.table
+        margin = {"margin_px": task.truth_margin_px} if name == "truth" else {}
+        objects = TABLES[name](task.cutouts, task.grids, rows_of_tile(pieces, task.number), facts, **margin)
+        found[name] = within(objects.table)
         objects.table.write_parquet(folder / f"{name}.parquet", compression="zstd", statistics=True)
         np.savez(folder / f"{name}.npz", kept=objects.rows, **objects.left_out)  # type: ignore[arg-type]
     bands = [band.name for band in task.survey.bands]

@@ -15,7 +15,7 @@ from skyloom.step.tiles import TileSet, open_tiles
 from skyloom.store import Artifact, Build, Store, builds
 
 GRID = ("window_px", "border_px", "max_sep_px")
-FOOTPRINTS = ("shape", "side_px", "min_coverage", "max_offset_px")
+FOOTPRINTS = ("shape", "side_px", "min_coverage", "max_offset_px", "truth_margin_px")
 
 
 def open_match(value: Any, _parameters: Mapping[str, Any], store: Store) -> Artifact | None:
@@ -32,8 +32,10 @@ def open_match(value: Any, _parameters: Mapping[str, Any], store: Store) -> Arti
 
 
 def unused_options(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Options that are not read: those of the grid with ``match``, those of footprints without."""
-    return GRID if values["match"] else FOOTPRINTS
+    """Options that are not read: those of the grid with ``match``, those of footprints without; a margin of nothing."""
+    if not values["match"]:
+        return FOOTPRINTS
+    return GRID if values["truth_margin_px"] else (*GRID, "truth_margin_px")
 
 
 @builds(
@@ -57,6 +59,7 @@ def tile_cutouts(
     side_px: PositiveInt | None,
     min_coverage: Annotated[float, Field(ge=0, le=1)],
     max_offset_px: Annotated[float, Field(gt=0)] | None,
+    truth_margin_px: NonNegativeInt,
     on_missing: Literal["error", "skip"],
     on_bad_image: Literal["error", "skip"],
     workers: PositiveInt,
@@ -92,6 +95,8 @@ def tile_cutouts(
         Footprints: smallest part of a cutout that images must fill; others are dropped.
     max_offset_px
         Footprints: how far catalogue positions may lie from where the WCS puts them; None: reported only.
+    truth_margin_px
+        Footprints: true objects up to this many pixels outside of a cutout are listed for it, too.
     on_missing
         ``error`` stops at a tile that lacks a file; ``skip`` counts and names it.
     on_bad_image
@@ -113,7 +118,7 @@ def tile_cutouts(
     if match is not None:
         footprint_cutouts(
             build, tiles=images, match=match, survey=survey, shape=shape, side_px=side_px, min_coverage=min_coverage,
-            max_offset_px=max_offset_px, workers=workers, skip_bad=skip,
+            max_offset_px=max_offset_px, truth_margin_px=truth_margin_px, workers=workers, skip_bad=skip,
         )  # fmt: skip
         return
     tasks = {
