@@ -1,5 +1,6 @@
 """DINO and what it shares with DINOv2: teacher, crops, schedules, resuming."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,14 @@ def test_loss_falls_on_32_images(tmp_path: Path) -> None:
     values = [entry["train/loss"] for entry in logged]
     assert sum(values[-4:]) < 0.9 * sum(values[:4])
     assert {"train/loss", "train/collapse_std", "train/momentum", "train/teacher_temperature"} == set(logged[0])
+
+
+def test_double_precision(tmp_path: Path) -> None:
+    task = make_task()
+    logged = keep_logged(task)
+    make_trainer(tmp_path, max_steps=2, precision="64-true").fit(task, loader())
+    assert task.criterion.center.dtype == torch.float64
+    assert all(math.isfinite(entry["train/loss"]) for entry in logged)
 
 
 def test_temperature_and_weight_decay_follow_their_schedules(tmp_path: Path) -> None:

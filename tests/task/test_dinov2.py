@@ -228,6 +228,19 @@ def test_student_skips_branches_and_the_teacher_does_not() -> None:
     assert not any(rates[1])
 
 
+def test_koleo_weighs_as_in_the_code_of_the_authors_who_add_both_views_up() -> None:
+    parts = (terms := make_task().loss(views_of())).parts
+    torch.testing.assert_close(terms.total, parts["dino"] + parts["ibot"] + 0.1 * (2 * parts["koleo"]))
+
+
+@pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
+def test_double_precision(tmp_path: Path, centring: str) -> None:
+    task = make_task(centring=centring)
+    logged = keep_logged(task)
+    make_trainer(tmp_path, max_steps=2, precision="64-true").fit(task, loader())
+    assert all(torch.isfinite(torch.tensor([*entry.values()])).all() for entry in logged)
+
+
 def test_half_precision_does_not_round_the_losses() -> None:
     task, views = make_task(), views_of()
     task.mask = lambda images: torch.eye(4, dtype=torch.bool).expand(len(images), 4, 4)

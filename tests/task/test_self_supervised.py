@@ -96,6 +96,15 @@ def test_three_channels_and_mixed_precision(tmp_path, method):
 
 
 @every_method
+def test_double_precision(tmp_path, method):
+    task = make(method)
+    logged = keep_logged(task)
+    make_trainer(tmp_path, max_steps=2, precision="64-true").fit(task, loader())
+    assert all(math.isfinite(value) for entry in logged for value in entry.values())
+    assert next(task.backbone.parameters()).dtype == torch.float64
+
+
+@every_method
 def test_blank_and_constant_images_do_no_harm(method):
     images = Sky().images[:4].clone()
     images[0], images[1], images[2, 0, 0, 0] = torch.nan, 1.0, torch.inf

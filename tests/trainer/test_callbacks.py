@@ -22,10 +22,15 @@ def test_without_a_terminal_a_line_now_and_then(tmp_path, monkeypatch, capfd):
     assert lines[-1].endswith("0:00:00 left")
 
 
-def test_a_short_fit_says_nothing(tmp_path, capfd):
-    train(**request(tmp_path / "store", trainer={"max_epochs": 1}))
+def test_a_short_fit_says_nothing_of_its_progress(tmp_path, capfd):
+    given = request(tmp_path / "store", trainer={"max_epochs": 1})
+    capfd.readouterr()  # what was said of the images
+    train(**given)
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "")
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("model ")
+    assert " was made in " in err
 
 
 def test_on_a_terminal_a_bar_on_stderr(tmp_path, monkeypatch, capfd):

@@ -67,6 +67,19 @@ def test_each_epoch_is_validated_once_in_one_continuous_record(whole):
     assert whole.notes["final"]["val/loss"] == float(judged[-1]["val/loss"])
 
 
+@pytest.mark.parametrize(("every", "judged"), [(2, [1, 2]), (7, [2])])
+def test_the_last_epoch_is_judged_also_by_a_fit_that_goes_on_within_it(tmp_path, monkeypatch, every, judged):
+    seldom = {"validation": {**TRAINER["validation"], "every_n_epochs": every}, "checkpoint_every_min": 1e-9}
+    usual = kill_at(monkeypatch, 2, 2, KillAt)
+    with pytest.raises(Kill):
+        detect(**request(tmp_path / "store", trainer=seldom))
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
+    model = detect(**request(tmp_path / "store", trainer=seldom))
+    assert model.history["attempts"] == 2
+    assert [int(row["epoch"]) for row in rows(model) if row["val/mask_ap"]] == judged
+    assert json.loads(model.file("model.json").read_text())["best"]["epoch"] in judged
+
+
 def test_the_weights_are_the_moving_averages_of_the_best_epoch(whole):
     best = json.loads(whole.file("model.json").read_text())["best"]
     scores = [float(row["val/mask_ap"]) for row in rows(whole) if row["val/mask_ap"]]

@@ -12,7 +12,7 @@ from make.tiny_fit import request
 from skyloom.metric.representation import rankme
 from skyloom.task.byol import ByolTask
 from skyloom.trainer import fit as fitting
-from skyloom.trainer.monitor import Ring
+from skyloom.trainer.monitor import Monitor, Ring
 from skyloom.trainer.train import train
 
 MONITOR = {
@@ -55,6 +55,17 @@ def test_what_is_measured_is_in_the_record(tmp_path, monkeypatch):
     assert float(measured[-1]["monitor/rankme"]) == pytest.approx(rankme(torch.cat(seen[2:4])), rel=1e-5)
     assert 1 < float(measured[-1]["monitor/rankme_backbone"]) <= 16
     assert model.notes["collapsed"] is None
+
+
+def test_accumulated_batches_have_a_row_per_epoch_and_one_measurement_per_step(tmp_path, monkeypatch):
+    measured, measure = [], Monitor._measure
+    monkeypatch.setattr(Monitor, "_measure", lambda self: (measured.append(1), measure(self))[1])
+    options = {"max_epochs": 2, "accumulate_grad_batches": 4, "log_every_n_steps": 50}  # five batches: two steps
+    model = train(**request(tmp_path / "store", trainer=options))
+    assert [int(row["step"]) for row in rows(model)] == [1, 3]
+    assert len(measured) == 2
+    assert float(rows(model)[0]["monitor/rankme"]) > 1
+    assert model.notes["final"]["train/loss"] == pytest.approx(float(rows(model)[-1]["train/loss"]))
 
 
 def test_the_norm_is_that_before_clipping(tmp_path):

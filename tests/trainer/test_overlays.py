@@ -67,7 +67,9 @@ def test_truth_and_prediction_stand_side_by_side(true, found, masks):
 def test_a_box_without_area_is_left_out():
     boxes, labels, masks = objects(1)
     boxes[0, 2:] = boxes[0, :2]
-    row(image(1), (boxes, labels, masks), (boxes, labels, None))
+    drawn = row(image(1), (boxes, labels, masks), (boxes, labels, None))
+    plain, _, found = drawn.split(overlays.SIDE_PX + GAP_PX, dim=2)
+    assert torch.equal(plain, found), "neither a box nor a mask"
 
 
 def callback(tmp_path, **options):

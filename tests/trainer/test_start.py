@@ -1,7 +1,9 @@
 """ckpt=… goes on with a finished fit, and refuses what does not fit, in one line."""
 
 import csv
+import io
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,6 +130,9 @@ def spoil(short, path, how):
     elif how == "old":
         del checkpoint["skyloom"]["version"]
         torch.save(checkpoint, path)
+    elif how == "part":
+        del checkpoint["skyloom"]["facts"], checkpoint["loops"]
+        torch.save(checkpoint, path)
     elif how == "tensors":
         del checkpoint["state_dict"]["projection.layers.0.weight"]
         torch.save(checkpoint, path)
@@ -141,6 +146,7 @@ def spoil(short, path, how):
         ("code", "could run any code"),
         ("foreign", "not written by skyloom's train.py"),
         ("old", "has version 0 of the checkpoints, this skyloom reads 1"),
+        ("part", "it lacks loops, facts"),
         ("tensors", "1 of .* tensors differ, such as projection.layers.0.weight with nothing there"),
     ],
 )
@@ -152,6 +158,20 @@ def test_a_bad_file_is_refused_and_nothing_in_it_runs(short, tmp_path, capfd, ho
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
     assert "must not run" not in capfd.readouterr().out
+
+
+def test_a_full_disk_is_said_to_be_full(short, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    def full(path, mode="r", **options):
+        return Full() if path.name.endswith(".ckpt") and mode == "wb" else usual(path, mode, **options)
+
+    usual = Path.open
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        train(**more(short, ckpt=short.id, trainer={"max_epochs": 5}))
 
 
 def test_last_of_an_empty_store(tmp_path):

@@ -35,6 +35,9 @@ def whole(tmp_path_factory):
     return train(**request(tmp_path_factory.mktemp("whole") / "store"))
 
 
+DATA = {"name": "cutouts", "batch_size": 8, "workers": 0}
+
+
 def rows(artifact):
     with artifact.file("metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -253,6 +256,42 @@ def test_accumulated_gradients_survive_a_kill(tmp_path, monkeypatch):
     assert contents(train(**again)) == contents(whole)
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("truncated", "is not a whole checkpoint"),
+        ("old", "has version 0"),
+        ("part", "lacks sums"),
+        ("tensor", "1 of .* tensors differ"),
+        ("rows", "has 1 of 2 rows"),
+    ],
+)
+def test_what_is_left_of_a_fit_must_be_whole(tmp_path, monkeypatch, how, words):
+    usual = kill_at(monkeypatch, 1, 0)
+    again = request(tmp_path / "store")
+    with pytest.raises(Kill):
+        train(**again)
+    monkeypatch.setattr(fitting, "progress_callbacks", usual)
+    folder = next((tmp_path / "store" / ".partial").glob("model-*/"))
+    last, table = folder / "last.ckpt", folder / "metrics.csv"
+    checkpoint = torch.load(last, weights_only=True)
+    if how == "old":
+        checkpoint["skyloom"]["version"] = 0
+    elif how == "part":
+        del checkpoint["skyloom"]["sums"]
+    elif how == "tensor":
+        checkpoint["state_dict"].popitem()
+    torch.save(checkpoint, last)
+    if how == "truncated":
+        last.write_bytes(last.read_bytes()[:5000])
+    elif how == "rows":
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(InputError, match=f"cannot go on: .*{words}.*; remove .* to begin anew") as caught:
+        train(**again)
+    assert "\n" not in str(caught.value)
+    assert last.exists(), "nothing that may be worth days is thrown away"
+
+
 def test_ctrl_c_is_told_as_such(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -329,10 +368,16 @@ def test_a_selection_is_what_is_trained_on(tmp_path):
         ({"task": {"learning_rate": "fast"}}, ConfigError, ["learning_rate='fast'"]),
         ({"preprocess": {"strech": "asinh"}}, ConfigError, ["transform.preprocess", "'stretch'"]),
         ({"datamodule": {"name": "cutouts", "batchsize": 8}}, ConfigError, ["'batch_size'"]),
+        ({"datamodule": {**DATA, "batch_size": 0}}, ConfigError, ["batch_size=0", "greater than 0"]),
+        ({"datamodule": {**DATA, "batch_size": "8x"}}, ConfigError, ["batch_size='8x'", "integer"]),
+        ({"datamodule": {**DATA, "workers": -1}}, ConfigError, ["workers=-1"]),
+        ({"datamodule": {**DATA, "batch_size": 1}}, InputError, ["at least 2", "raise datamodule.batch_size"]),
+        ({"task": {"hidden_dim": 0}}, ConfigError, ["hidden_dim=0", "greater than 0"]),
         ({"datamodule": None}, ConfigError, ["datamodule", "name"]),
         ({"task": {"name": None}}, ConfigError, ["task.name is missing"]),
         ({"trainer": {"max_epoch": 3}}, ConfigError, ["max_epoch"]),
         ({"trainer": {"precision": "8"}}, ConfigError, ["precision", "bf16-mixed"]),
+        ({"trainer": {"precision": "16-mixed"}}, ConfigError, ["16-mixed", "set trainer.precision=bf16-mixed"]),
         ({"trainer": {"max_epochs": 0}}, ConfigError, ["max_epochs", "greater than 0"]),
         ({"logger": {"wandbb": {}}}, ConfigError, ["wandbb"]),
         ({"data": "x"}, ConfigError, ["data='x'"]),

@@ -1,6 +1,5 @@
 """Measures the pieces of a probe and writes what every probe writes, whatever its method."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from skyloom.datamodule.labels import Labels
 from skyloom.metric.classification import METRICS, class_report, confusion_matrix, predicted_targets, scores_of
 from skyloom.probe.options import ProbeOptions
 from skyloom.probe.pieces import Piece, Plan
-from skyloom.progress import progress
+from skyloom.progress import progress, say
 from skyloom.store import Build
 
 RESULTS: Any = {
@@ -104,9 +103,7 @@ def measure(
     build.count(pieces=len(rows))
     build.note(method=options.method, labels=labels_id, classes=labels.classes, multi_label=labels.multi_label,
                split=plan.scheme, summary=summary, **plan.facts)  # fmt: skip
-    print(
-        text_table(summary, f"probe {build.request.id}: {options.method}, {plan.scheme}"), file=sys.stderr, flush=True
-    )
+    say(text_table(summary, f"probe {build.request.id}: {options.method}, {plan.scheme}"))
 
 
 def summarise(results: pl.DataFrame) -> list[dict[str, Any]]:

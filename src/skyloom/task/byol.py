@@ -6,6 +6,7 @@ import torch
 from lightly.loss.negative_cosine_similarity import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from lightly.models.utils import deactivate_requires_grad
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from skyloom.task.self_supervised import OBJECTS, SelfSupervisedTask, Terms, check_momentum, follow
@@ -40,9 +41,9 @@ class ByolTask(SelfSupervisedTask):
         augment: nn.Module,
         preprocess: Preprocess,
         *,
-        projection_dim: int = 256,
-        hidden_dim: int = 4096,
-        prediction_hidden_dim: int = 4096,
+        projection_dim: PositiveInt = 256,
+        hidden_dim: PositiveInt = 4096,
+        prediction_hidden_dim: PositiveInt = 4096,
         momentum_start: float = 0.99,
         momentum_end: float = 1.0,
         learning_rate: float = 0.2,

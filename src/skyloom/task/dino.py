@@ -2,10 +2,11 @@
 
 import torch
 from lightly.loss.dino_loss import DINOLoss
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from skyloom.task.distillation import DistillationTask, deactivated
-from skyloom.task.self_supervised import OBJECTS, Terms, full_precision
+from skyloom.task.self_supervised import OBJECTS, Terms, full_precision, single
 from skyloom.transform import Preprocess
 
 
@@ -47,9 +48,9 @@ class DinoTask(DistillationTask):
         preprocess: Preprocess,
         *,
         local_crops: int = 8,
-        output_dim: int = 65536,
-        hidden_dim: int = 2048,
-        bottleneck_dim: int = 256,
+        output_dim: PositiveInt = 65536,
+        hidden_dim: PositiveInt = 2048,
+        bottleneck_dim: PositiveInt = 256,
         batch_norm: bool = False,
         norm_last_layer: bool = True,
         drop_path_rate: float = 0.0,
@@ -93,5 +94,5 @@ class DinoTask(DistillationTask):
             seen = self.teacher_projection(self.teacher_backbone(torch.cat(views[:2]))).chunk(2)
         temperature = self.scheduled(self.global_step)["teacher_temperature"]
         with full_precision(views[0]):
-            total = self.criterion([t.float() for t in seen], [s.float() for s in student], temperature)
+            total = self.criterion([single(t) for t in seen], [single(s) for s in student], temperature)
         return Terms(total, {}, features[0].detach().float())

@@ -5,12 +5,13 @@ from lightly.loss.dino_loss import DINOLoss
 from lightly.loss.ibot_loss import IBOTPatchLoss
 from lightly.loss.koleo_loss import KoLeoLoss
 from lightly.loss.msn_loss import sinkhorn
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from skyloom.backbone.tokens import MaskToken, patch_grid, patch_tokens, require_patch_tokens
 from skyloom.errors import ConfigError, unknown_choice
 from skyloom.task.distillation import DistillationTask, deactivated
-from skyloom.task.self_supervised import OBJECTS, Terms, full_precision
+from skyloom.task.self_supervised import OBJECTS, Terms, full_precision, single
 from skyloom.transform import Preprocess
 from skyloom.transform.block_mask import block_mask
 
@@ -36,7 +37,8 @@ class Dinov2Task(DistillationTask):
     separate_heads
         A head of its own for patches.
     ibot_weight, koleo_weight
-        Of these two losses beside that of DINO.
+        Of these two losses beside that of DINO. KoLeo is the mean of both global views; the authors' code adds them
+        up, and its 0.1 for each is 0.2 here.
     mask_probability, mask_share
         Share of the global views with hidden patches, and least and largest share of hidden patches in these.
     student_temperature, center_momentum
@@ -58,12 +60,12 @@ class Dinov2Task(DistillationTask):
         preprocess: Preprocess,
         *,
         local_crops: int = 8,
-        output_dim: int = 65536,
-        hidden_dim: int = 2048,
-        bottleneck_dim: int = 256,
+        output_dim: PositiveInt = 65536,
+        hidden_dim: PositiveInt = 2048,
+        bottleneck_dim: PositiveInt = 256,
         separate_heads: bool = False,
         ibot_weight: float = 1.0,
-        koleo_weight: float = 0.1,
+        koleo_weight: float = 0.2,
         mask_probability: float = 0.5,
         mask_share: tuple[float, float] = (0.1, 0.5),
         drop_path_rate: float = 0.1,
@@ -134,13 +136,13 @@ class Dinov2Task(DistillationTask):
         features = [*pooled.chunk(2)]
         if views[2:]:
             features += self.backbone(torch.cat(views[2:])).chunk(len(views) - 2)
-        student = self.projection(torch.cat(features)).float().chunk(len(views))
-        guessed = patch_head(patches[mask.flatten(1)]).float()
+        student = single(self.projection(torch.cat(features))).chunk(len(views))
+        guessed = single(patch_head(patches[mask.flatten(1)]))
         with full_precision(large):
             parts = {
                 "dino": self.criterion([*seen.chunk(2)], [*student], temperature),
                 "ibot": self.patch_criterion(seen_patches, guessed, mask, temperature),
-                "koleo": (self.koleo(features[0].float()) + self.koleo(features[1].float())) / 2,
+                "koleo": (self.koleo(single(features[0])) + self.koleo(single(features[1]))) / 2,
             }
         total = parts["dino"] + self.hparams["ibot_weight"] * parts["ibot"]
         total = total + self.hparams["koleo_weight"] * parts["koleo"]
@@ -158,7 +160,7 @@ class Dinov2Task(DistillationTask):
 
     def targets(self, logits: Tensor, temperature: float) -> Tensor:
         """Return logits (N, K), float32, whose softmax at this temperature is what the student shall say."""
-        logits = logits.float()
+        logits = single(logits)
         if self.hparams["centring"] == "mean":
             return logits
         with full_precision(logits):

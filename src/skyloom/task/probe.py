@@ -79,7 +79,7 @@ class ProbeTask(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map prepared images (B, C, S, S) to logits (B, classes)."""
-        return self.head(self.backbone(images))
+        return self.head(self.backbone(images.to(self.dtype)))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compare one view of each image with its classes."""

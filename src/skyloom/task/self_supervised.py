@@ -111,13 +111,16 @@ class SelfSupervisedTask(LightningModule):
         images = batch["image"]
         if len(images) < 2:
             name = type(self).__name__.removesuffix("Task").upper()
-            raise InputError(f"{name} compares images of a batch: it needs at least 2 in each; set drop_last=true")
+            raise InputError(
+                f"{name} compares images of a batch: it needs at least 2 in each; raise datamodule.batch_size (and "
+                "give a loader of your own drop_last=True)"
+            )
         seed = step_seed(self.seed, self.global_step, self.global_rank, batch_idx)
         generator = torch.Generator(device=images.device).manual_seed(seed)
         views = self.augment(self.preprocess.scale(images), generator)
         self.last_views = [view[:SHOWN_IMAGES].clone() for view in views]
         with stream(images.device, seed):  # for the drop-out of some backbones
-            terms = self.loss([self.preprocess.normalise(view) for view in views])
+            terms = self.loss([self.preprocess.normalise(view).to(self.dtype) for view in views])
         self.last_embedding = terms.embedding
         logged: dict[str, Tensor | float] = {"train/loss": terms.total.detach()}
         logged |= {f"train/loss_{name}": value.detach() for name, value in terms.parts.items()}
@@ -158,9 +161,14 @@ class SelfSupervisedTask(LightningModule):
 
 @contextmanager
 def full_precision(tensor: Tensor) -> Iterator[None]:
-    """Switch mixed precision off, for sums and logarithms that half precision would round; pass ``.float()`` in."""
+    """Switch mixed precision off, for sums and logarithms that half precision would round; pass :func:`single` in."""
     with torch.autocast(tensor.device.type, enabled=False):
         yield
+
+
+def single(tensor: Tensor) -> Tensor:
+    """Return what has half precision in single; double stays double."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def check_momentum(start: float, end: float) -> None:

@@ -2,10 +2,11 @@
 
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from skyloom.errors import ConfigError
-from skyloom.task.self_supervised import OBJECTS, SelfSupervisedTask, Terms, full_precision
+from skyloom.task.self_supervised import OBJECTS, SelfSupervisedTask, Terms, full_precision, single
 from skyloom.transform import Preprocess
 
 
@@ -41,8 +42,8 @@ class SimclrTask(SelfSupervisedTask):
         augment: nn.Module,
         preprocess: Preprocess,
         *,
-        projection_dim: int = 128,
-        hidden_dim: int = 2048,
+        projection_dim: PositiveInt = 128,
+        hidden_dim: PositiveInt = 2048,
         temperature: float = 0.1,
         learning_rate: float = 0.3,
         weight_decay: float = 1e-6,
@@ -63,6 +64,6 @@ class SimclrTask(SelfSupervisedTask):
 
     def loss(self, views: list[Tensor]) -> Terms:
         """Compare two batches of views, each (B, C, S, S)."""
-        first, second = (self.projection(self.backbone(view)).float() for view in views)
+        first, second = (single(self.projection(self.backbone(view))) for view in views)
         with full_precision(first):
             return Terms(self.criterion(first, second), {}, first.detach())

@@ -4,10 +4,11 @@ import torch
 from lightly.loss.vicreg_loss import covariance_loss, invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
 from lightly.utils.dist import gather, world_size
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from skyloom.errors import ConfigError
-from skyloom.task.self_supervised import OBJECTS, SelfSupervisedTask, Terms, full_precision
+from skyloom.task.self_supervised import OBJECTS, SelfSupervisedTask, Terms, full_precision, single
 from skyloom.transform import Preprocess
 
 
@@ -44,8 +45,8 @@ class VicregTask(SelfSupervisedTask):
         augment: nn.Module,
         preprocess: Preprocess,
         *,
-        projection_dim: int = 8192,
-        hidden_dim: int = 8192,
+        projection_dim: PositiveInt = 8192,
+        hidden_dim: PositiveInt = 8192,
         invariance_weight: float = 25.0,
         variance_weight: float = 25.0,
         covariance_weight: float = 1.0,
@@ -69,7 +70,7 @@ class VicregTask(SelfSupervisedTask):
 
     def loss(self, views: list[Tensor]) -> Terms:
         """Compare two batches of views, each (B, C, S, S)."""
-        pair = [self.projection(self.backbone(view)).float() for view in views]
+        pair = [single(self.projection(self.backbone(view))) for view in views]
         with full_precision(pair[0]):
             everywhere = [torch.cat(gather(z), 0) if world_size() > 1 else z for z in pair]
             parts = {

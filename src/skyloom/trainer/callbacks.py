@@ -37,6 +37,7 @@ class Pace(Callback):
         """Start the clock."""
         self._start = self._said = self._told = time.monotonic()
         self._images = self._told_images = self._batches = 0
+        self._told_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,11 +48,11 @@ class Pace(Callback):
         self._batches += 1
         self.images_per_s = self._images / max(now - self._start, 1e-9)
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.global_step % every == 0 and self._images > self._told_images:
+        if trainer.global_step % every == 0 and trainer.global_step > self._told_step:
             rate = (self._images - self._told_images) / max(now - self._told, 1e-9)
             for logger in self.loggers:
                 logger.log_metrics({"images_per_s": rate}, step=trainer.global_step)
-            self._told, self._told_images = now, self._images
+            self._told, self._told_images, self._told_step = now, self._images, trainer.global_step
         if not self.quiet and now - self._said >= QUIET_INTERVAL_S:
             self._said = now
             print(self.line(trainer, _loss(outputs), batch_idx, now), file=sys.stderr, flush=True)

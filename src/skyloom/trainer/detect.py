@@ -22,7 +22,7 @@ from skyloom.trainer.detect_network import build_network, needs_backbone
 from skyloom.trainer.detect_options import DetectTrainerOptions
 from skyloom.trainer.fit import fit
 from skyloom.trainer.job import CHECKPOINT, Job
-from skyloom.trainer.options import DataOptions, checked, data_options, refuse_unknown
+from skyloom.trainer.options import DataOptions, checked, checked_some, data_options
 from skyloom.trainer.overlays import Overlays
 from skyloom.trainer.record import CsvRecord
 from skyloom.trainer.start import Start, go_on_from, open_start
@@ -118,8 +118,8 @@ def detect(
         raise ConfigError(
             f"datamodule={datamodule['name']} has no objects to learn from; set datamodule=roman_lsst dataset=ID"
         )
-    refuse_unknown("datamodule", source, datamodule.arguments)
-    batches = source.from_artifacts(data, datamodule.arguments, seed, image_roots)
+    given = checked_some("datamodule", source, datamodule.arguments)
+    batches = source.from_artifacts(data, given, seed, image_roots)
     about = detection_data(batches)
     network, facts = build_network(detector, backbone, weights, about, seed)
     checkpoint.fill(network)

@@ -31,6 +31,8 @@ from skyloom.trainer.quiet import quiet
 from skyloom.trainer.record import CsvRecord
 from skyloom.trainer.resume import KEY, Resume
 from skyloom.trainer.settle import settle
+from skyloom.trainer.start import own_checkpoint
+from skyloom.trainer.validation import LastIsJudged
 
 log = logging.getLogger("skyloom")
 
@@ -56,7 +58,7 @@ def fit(build: Build, job: Job, record: CsvRecord, others: list[Logger], extra: 
     ConfigError
         The memory of the GPU does not suffice, or there is not one batch for each process.
     InputError
-        The loss is no longer finite.
+        The loss is no longer finite, or the checkpoint of an earlier attempt is damaged.
     StoreError
         Another process was killed.
     KeyboardInterrupt
@@ -70,7 +72,7 @@ def fit(build: Build, job: Job, record: CsvRecord, others: list[Logger], extra: 
     if job.options.shares_out:
         refuse_sharding(job.validates, sum(isinstance(callback, KnnScore) for callback in extra))
     if job.last.exists():
-        refuse_other_sharding(torch.load(job.last, map_location="cpu", weights_only=True)[KEY]["facts"], job.options)
+        refuse_other_sharding(own_checkpoint(job, record.rows)[KEY]["facts"], job.options)
     else:
         record.cut(0)
     handler = signal.getsignal(signal.SIGINT)
@@ -104,9 +106,10 @@ def _run(
         share_out(module, sync_batchnorm=options.sync_batchnorm)
     loader, batches_per_epoch = job.loader(environment.rank)
     validation = job.validation_loader(environment.rank)
-    log_every = min(options.log_every_n_steps, batches_per_epoch)  # at least one row per epoch
+    steps_per_epoch = -(-batches_per_epoch // options.accumulate_grad_batches)
+    log_every = min(options.log_every_n_steps, steps_per_epoch)  # at least one row per epoch
     finite = FiniteLoss(skip=options.on_nan == "skip", max_fraction=options.max_nan_fraction, file=job.not_finite)
-    monitor = Monitor(finite, options.monitor, log_every=log_every, per_epoch=batches_per_epoch)
+    monitor = Monitor(finite, options.monitor, log_every=log_every, steps=steps_per_epoch, batches=batches_per_epoch)
     agreement = Agreement()
     resume = Resume(
         job.last,
@@ -118,6 +121,7 @@ def _run(
         every_n_epochs=options.checkpoint_every_n_epochs,
         every_min=options.checkpoint_every_min,
     )
+    judged = [] if validation is None else [LastIsJudged(options.validation.every_n_epochs)]
     with quiet(), torch.random.fork_rng(devices=[]):
         trainer = Trainer(
             accelerator=options.accelerator,
@@ -135,7 +139,7 @@ def _run(
             log_every_n_steps=log_every,
             deterministic=options.deterministic,
             logger=[record, *others],
-            callbacks=[agreement, StepSeed(job.seed), finite, monitor, *own, resume],
+            callbacks=[agreement, StepSeed(job.seed), finite, monitor, *judged, *own, resume],
             enable_checkpointing=True,
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in own),

@@ -80,7 +80,8 @@ class KnnScore(Callback):
         found = []
         for start in range(0, len(items), BATCH):
             raw = torch.from_numpy(self._index.read(self._rows[items[start : start + BATCH]])).unsqueeze(1)
-            found.append(module.backbone(module.preprocess(raw.to(module.device))).float().cpu())  # type: ignore[operator]
+            images = module.preprocess(raw.to(module.device)).to(module.dtype)  # type: ignore[operator]
+            found.append(module.backbone(images).float().cpu())  # type: ignore[operator]
         return torch.cat(found)
 
 

@@ -68,8 +68,8 @@ class Monitor(Callback):
         How many images, how often.
     log_every
         Optimiser steps between two rows of the record.
-    per_epoch
-        Batches of an epoch.
+    steps, batches
+        Of an epoch: optimiser steps, and batches, which are more where gradients are accumulated.
 
     Attributes
     ----------
@@ -77,11 +77,14 @@ class Monitor(Callback):
         What the last measurement found wrong.
     """
 
-    def __init__(self, finite: FiniteLoss, options: MonitorOptions, *, log_every: int, per_epoch: int) -> None:
+    def __init__(
+        self, finite: FiniteLoss, options: MonitorOptions, *, log_every: int, steps: int, batches: int
+    ) -> None:
         self._finite, self._images = finite, options.images
         self._log_every = log_every
-        self._every_rows = max(1, min(options.every_n_steps, per_epoch) // log_every)
-        self._per_epoch = per_epoch
+        self._every_rows = max(1, min(options.every_n_steps, steps) // log_every)
+        self._batches = batches
+        self._stepped = False
         self._embedding, self._features = Ring(options.images), Ring(options.images)
         self._seen: torch.Tensor | None = None
         self._hook: Any = None
@@ -105,7 +108,7 @@ class Monitor(Callback):
         """Forget what the backbone gave before; keep no more than an epoch has."""
         self._seen = None
         if self._embedding.rows is None and self._images:
-            size = min(self._images, self._per_epoch * len(batch["id"]))
+            size = min(self._images, self._batches * len(batch["id"]))
             self._embedding.size = self._features.size = size
 
     def on_before_optimizer_step(
@@ -113,6 +116,7 @@ class Monitor(Callback):
     ) -> None:
         """Log the gradient and the learning rate."""
         assert self._finite.grad_norm is not None
+        self._stepped = True
         pl_module.log("monitor/grad_norm", self._finite.grad_norm)
         pl_module.log("monitor/learning_rate", float(optimizer.param_groups[0]["lr"]))
 
@@ -128,6 +132,9 @@ class Monitor(Callback):
         if self._seen is not None:
             self._features.add(self._seen[: len(batch["id"])])
             self._seen = None
+        if not self._stepped:
+            return  # gradients are still being accumulated
+        self._stepped = False
         rows, rest = divmod(trainer.global_step, self._log_every)
         if rest == 0 and rows % self._every_rows == 0:
             self._measure()

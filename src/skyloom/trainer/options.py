@@ -168,6 +168,9 @@ class TrainerOptions(BaseModel):
                 f"trainer.devices={self.devices} takes GPUs of NVIDIA, of which torch sees none here; to try it with "
                 "that many processes on the CPU set trainer.accelerator=cpu"
             )
+        on_mps = self.accelerator == "mps" or (self.accelerator == "auto" and torch.backends.mps.is_available())
+        if self.precision == "16-mixed" and not (on_gpu or on_mps):
+            raise ConfigError("trainer.precision=16-mixed: a CPU has none; set trainer.precision=bf16-mixed or 32-true")
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             raise ConfigError("trainer.strategy=fsdp: set trainer.precision=bf16-mixed, which needs no scaled losses")
         if self.sync_batchnorm and not on_gpu:
@@ -225,13 +228,20 @@ def checked(what: str, made: type, given: Mapping[str, Any], given_as_objects: t
     """
     signature = inspect.signature(made)
     kept = [parameter for name, parameter in signature.parameters.items() if name not in given_as_objects]
-    hints = get_type_hints(made.__init__)  # type: ignore[misc]
+    hints = get_type_hints(made.__init__, include_extras=True)  # type: ignore[misc]
     return check_arguments(what, signature.replace(parameters=kept), hints, given, unchecked=set())
 
 
-def refuse_unknown(what: str, made: type, given: Mapping[str, Any]) -> None:
-    """Refuse options that the constructor of a class does not know."""
+def checked_some(what: str, made: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options against a constructor that gets its other arguments from elsewhere, as of a datamodule.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown option, or a value of the wrong type.
+    """
     known = inspect.signature(made).parameters
     for name in given:
         if name not in known:
             raise unknown_choice(f"{what}: option", name, known)
+    return checked(what, made, given, given_as_objects=tuple(name for name in known if name not in given))

@@ -19,6 +19,9 @@ from skyloom.trainer.resume import KEY, VERSION
 
 DAMAGED = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
 
+WHOLE = ("epoch", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")  # of a checkpoint
+WHOLE_KEY = ("facts", "rows", "images", "batches", "sums")  # of our part of it
+
 
 @dataclass(frozen=True)
 class Start:
@@ -108,8 +111,8 @@ def go_on_from(file: Path, job: Job, write: Write) -> None:
         kept = ("last_epoch", "_step_count", "_last_lr", "base_lrs", "lr_lambdas")
         for key in [key for key in scheduler if key not in kept]:
             del scheduler[key]
-    with write(job.last.name) as path:
-        torch.save(checkpoint, path)
+    with write(job.last.name) as path, path.open("wb") as out:  # given a path torch does not say that the disk is full
+        torch.save(checkpoint, out)
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -141,6 +144,37 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             f"ckpt: {file} has version {part.get('version', 0)} of the checkpoints, this skyloom reads {VERSION}; "
             f"start from its weights with backbone.weights, or use the skyloom that wrote it"
         )
+    lost = [key for key in WHOLE if key not in checkpoint] + [key for key in WHOLE_KEY if key not in part]
+    if lost:
+        raise InputError(f"ckpt: {file} is not a whole checkpoint, it lacks {', '.join(lost)}; give another")
+    return checkpoint
+
+
+def own_checkpoint(job: Job, rows: int) -> dict[str, Any]:
+    """Read the checkpoint that an earlier attempt at the same fit has left.
+
+    Parameters
+    ----------
+    job
+        The fit.
+    rows
+        Of its record, which the checkpoint counts on.
+
+    Raises
+    ------
+    InputError
+        It is damaged, of another version, or does not fit, or rows are lost.
+    """
+    try:
+        checkpoint = read_checkpoint(job.last)
+        _fits(job.last, checkpoint["state_dict"], job.module)
+        if rows < checkpoint[KEY]["rows"]:
+            raise InputError(f"metrics.csv beside {job.last} has {rows} of {checkpoint[KEY]['rows']} rows")
+    except InputError as error:
+        why = str(error).removeprefix("ckpt: ").partition(";")[0]
+        raise InputError(
+            f"this fit was interrupted and cannot go on: {why}; remove {job.folder} to begin anew"
+        ) from error
     return checkpoint
 
 

@@ -17,7 +17,7 @@ from skyloom.trainer.classes import class_of
 from skyloom.trainer.fit import fit
 from skyloom.trainer.job import CHECKPOINT, Job
 from skyloom.trainer.knn_score import KnnScore
-from skyloom.trainer.options import DataOptions, TrainerOptions, checked, data_options, refuse_unknown
+from skyloom.trainer.options import DataOptions, TrainerOptions, checked, checked_some, data_options
 from skyloom.trainer.record import CsvRecord
 from skyloom.trainer.start import Start, go_on_from, open_start
 from skyloom.trainer.tracking.about import About
@@ -121,8 +121,8 @@ def train(
     build.resumes_from(CHECKPOINT)
     trainer.check_machine()
     source, kind = class_of("datamodule", datamodule, "DataModule"), class_of("task", task, "Task")
-    refuse_unknown("datamodule", source, datamodule.arguments)
-    batches = source.from_artifacts(data, datamodule.arguments, seed, image_roots)
+    given = checked_some("datamodule", source, datamodule.arguments)
+    batches = source.from_artifacts(data, given, seed, image_roots)
     scaling = Preprocess(**checked("transform.preprocess", Preprocess, preprocess))
     views = RadioAugment(**checked("transform.augment", RadioAugment, augment))
     own = {key: value for key, value in task.items() if key != "name"} | {"seed": seed}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch.utils.data import DataLoader
 
@@ -16,7 +17,7 @@ class ValidationOptions(BaseModel):
     Attributes
     ----------
     every_n_epochs
-        Epochs between two validations.
+        Epochs between two validations; the last epoch has one in any case, see `LastIsJudged`.
     limit_batches
         Batches of each process, for trials; None takes all.
     overlays_every_n_epochs
@@ -39,6 +40,28 @@ class ValidationOptions(BaseModel):
             "limit_val_batches": 1.0 if self.limit_batches is None else self.limit_batches,
             "num_sanity_val_steps": 0,  # metrics.csv holds what came of the training only
         }
+
+
+class LastIsJudged(Callback):
+    """Has the last epoch validated whatever ``every_n_epochs`` is, so that the best epoch may be the last.
+
+    Parameters
+    ----------
+    every_n_epochs
+        Epochs between two validations.
+    """
+
+    def __init__(self, every_n_epochs: int) -> None:
+        self._every_n_epochs = every_n_epochs
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A fit may go on in the middle of its last epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning asks at the end of the epoch."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if last else self._every_n_epochs
 
 
 class ValidationLoader:

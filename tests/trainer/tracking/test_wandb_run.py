@@ -4,9 +4,11 @@ import csv
 import json
 
 import pytest
+import wandb
 
 from make.tiny_fit import make_cutouts, request
 from make.wandb_file import read_run, segments
+from skyloom.errors import ConfigError
 from skyloom.trainer.train import train
 
 WANDB = {
@@ -103,6 +105,16 @@ def test_an_attempt_that_only_has_to_save_tells_all_the_same(tmp_path, monkeypat
             train(**options)
     model = train(**options)
     same(read_run(segments(tmp_path / "runs", model.id)[-1]), model)
+
+
+def test_a_variable_of_the_environment_that_wandb_cannot_read_is_named(tmp_path, monkeypatch):
+    def refuse(**_):
+        wandb.Settings(init_timeout="soon")  # what W&B does with WANDB_INIT_TIMEOUT=soon, once in a process
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(ConfigError, match="mend or unset WANDB_INIT_TIMEOUT") as caught:
+        train(**request(tmp_path / "store", logger={"wandb": WANDB}))
+    assert "\n" not in str(caught.value)
 
 
 def test_fits_of_a_sweep_in_one_process_are_runs_of_their_own(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skyloom.errors import ConfigError
 from skyloom.trainer.tracking.about import About, tracker_name
@@ -79,6 +79,13 @@ def open_wandb(options: WandbOptions, about: About, folder: Path) -> WandbLogger
     except wandb.errors.Error as error:
         raise ConfigError(
             f"logger.wandb: {' '.join(str(error).split())}; log in with 'wandb login' or set logger.wandb.mode=offline"
+        ) from error
+    except ValidationError as error:  # of a variable of the environment: our own options are checked before
+        first = error.errors()[0]
+        key = "_".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"logger.wandb: W&B refuses its setting {key}={first['input']!r} ({first['msg'].lower()}), which comes "
+            f"from the environment or a settings file of W&B; mend or unset WANDB_{key.upper()}"
         ) from error
     if options.mode == "offline":
         log.info("W&B run in %s; upload it when it has ended: slurm/sync_wandb.sh FOLDER", Path(run.dir).parent)
