@@ -77,6 +77,23 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     wait_for(lambda: not any(alive(pid) for pid in pids))
 
 
+def test_a_script_that_runs_again_in_its_workers_is_told_so_and_does_not_wait_for_itself(tmp_path):
+    code = f"from make.pieces import squares\nsquares(numbers=4, make='square', workers=2, store={str(tmp_path)!r})\n"
+    (tmp_path / "main.py").write_text(code)
+    told = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py")],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert "ran the whole script again and came to" in told.stderr
+    assert "if __name__ == '__main__':" in told.stderr
+    assert told.stderr.rstrip().endswith("a worker that could not start has told why above")
+
+
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"

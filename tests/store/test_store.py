@@ -1,8 +1,10 @@
 """What the store promises: same request same id, whole or absent, resumed, found again."""
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from pydantic import Field
 
 from skyloom.errors import ConfigError, InputError, StoreError
 from skyloom.store import Artifact, Build, Plan, Store, builds, of_kind
+from skyloom.store.ids import plain
 
 
 @builds("numbers", version=1, free=("workers",))
@@ -200,6 +203,115 @@ def test_verify_finds_every_kind_of_damage(tmp_path):
     (artifact.path / "stray").write_text("")
     table.unlink()
     assert [("missing" in p, "not in the manifest" in p) for p in artifact.verify()] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_number_that_is_none_is_named(tmp_path, dry_run):
+    with pytest.raises(ConfigError, match=r"^scale=nan: expected a finite number"):
+        make(tmp_path, scale=float("nan"), dry_run=dry_run)
+    assert not (tmp_path / "numbers").exists()
+
+
+def test_a_number_that_is_none_is_named_deep_inside():
+    with pytest.raises(TypeError, match=r"^task\.rates\.1=inf: expected a finite number"):
+        plain({"rates": [1.0, float("inf")]}, "task")
+
+
+def test_an_empty_word_is_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"paths\.store is empty; give a folder"):
+        Store("")
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ("piece", "goes on after the 1 pieces"),
+        ("last.ckpt", "goes on from its last checkpoint"),
+        (None, "command again$"),
+    ],
+)
+def test_a_full_disk_says_where_the_next_attempt_starts(tmp_path, left, told):
+    @builds("numbers", version=1)
+    def fill(build: Build):
+        build.resumes_from("last.ckpt")
+        if left == "piece":
+            build.shard("0", lambda path: path.write_text("0"))
+        elif left:
+            (build.path / left).write_text("0")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StoreError, match=told):
+        fill(store=tmp_path)
+
+
+def test_a_file_that_was_cut_short_or_spoilt_is_named_when_it_is_used(tmp_path):
+    made = make(tmp_path)
+    path = made.file("numbers.parquet")
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[:-30])
+    with pytest.raises(StoreError, match=rf"numbers\.parquet has {len(whole) - 30} bytes, the manifest of numbers"):
+        made.table()
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(StoreError, match=r"numbers\.parquet is damaged \(.*make it again$"):
+        made.table()
+
+
+def test_a_folder_without_a_manifest_is_found_before_the_work_not_after_it(tmp_path):
+    store = Store(tmp_path)
+    plan = make(store, dry_run=True)
+    (store.path("numbers", plan.id) / "left").mkdir(parents=True)
+    with pytest.raises(StoreError, match="is in the way: it has no manifest"):
+        make(store)
+    assert not store.partial("numbers", plan.id).exists()
+
+
+def test_an_empty_file_of_a_name_does_not_block_the_name(tmp_path):
+    store = Store(tmp_path)
+    store.names.folder.mkdir(parents=True)
+    (store.names.folder / "first").touch()  # a full disk, or a kill between making and writing it
+    assert store.names.all() == {}
+    made = make(store, name="first")
+    assert store.open("first").id == made.id
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_store_that_may_only_be_read_is_read_and_refuses_the_rest_in_one_line(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    made = make(store)
+    monkeypatch.setattr("skyloom.store.store.os.access", lambda path, mode: False)  # root may write everywhere
+    assert make(store).id == made.id
+    with pytest.raises(StoreError, match=r"cannot be written \(no permission to write\); set paths.store"):
+        make(store, upto=2)
+    store.names.folder.write_text("in the way")
+    with pytest.raises(StoreError, match=r"the name 'first' cannot be written to .*names \("):
+        make(store, name="first")
+
+
+def test_a_name_of_an_artifact_that_is_gone_says_so(tmp_path):
+    store = Store(tmp_path)
+    made = make(store, name="first")
+    shutil.rmtree(made.path)
+    with pytest.raises(StoreError, match=r"the name 'first' stands for numbers \w+, which is not in .* --remove first"):
+        store.open("first")
+
+
+def test_a_removal_that_is_killed_leaves_a_leftover_not_half_an_artifact(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    made = make(store, name="first")
+
+    def killed(path):
+        (path / "numbers.parquet").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skyloom.store.store.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove(made)
+    assert not store.has("numbers", made.id)
+    assert len(store.sweep()) == 1
+    assert make(store).verify() == []
 
 
 def test_a_refused_request_leaves_nothing(tmp_path):

@@ -113,7 +113,7 @@ class Artifact:
         Raises
         ------
         StoreError
-            When the artifact has no such file; the message lists those it has.
+            When the artifact has no such file (the message lists those it has), or one of another size than it had.
         """
         path = self.path / name
         if not path.exists():
@@ -125,13 +125,32 @@ class Artifact:
                 )
             have = ", ".join(sorted(listed)[:12])
             raise StoreError(f"{self.kind} {self.id} has no file '{name}'; it has: {have}")
+        entry = self.manifest["files"].get(name)
+        if entry and (size := path.stat().st_size) != entry["size"]:
+            raise StoreError(
+                f"{path} has {size} bytes, the manifest of {self.kind} {self.id} says {entry['size']}; put the whole "
+                f"file back, or remove {self.path} and make it again"
+            )
         return path
 
     def table(self, name: str | None = None) -> "pl.DataFrame":
-        """Read a table as polars; without a name the artifact's main table."""
+        """Read a table as polars; without a name the artifact's main table.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`file`; or what lies there cannot be read.
+        """
         import polars as pl
 
-        return pl.read_parquet(self.file(name or self._main_table()))
+        path = self.file(name or self._main_table())
+        try:
+            return pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise StoreError(
+                f"{path} is damaged ({str(error).splitlines()[0]}); put the whole file back, or remove {self.path} "
+                "and make it again"
+            ) from error
 
     def astropy(self, name: str | None = None) -> "Table":
         """Read a table as ``astropy.table.Table``; null values become masked."""

@@ -3,7 +3,6 @@
 import errno
 import inspect
 import shutil
-import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,15 @@ from typing import Any
 
 from filelock import Timeout
 
-from skyloom.errors import SkyloomError, StoreError
+from skyloom.errors import ConfigError, SkyloomError, StoreError
+from skyloom.progress import say, seconds_text
 from skyloom.store.arguments import check_arguments
 from skyloom.store.artifact import Artifact
 from skyloom.store.build import REQUEST, Build
 from skyloom.store.executor import JOBS, Executor
-from skyloom.store.ids import Request, canonical, plain
+from skyloom.store.flat import counts_text
+from skyloom.store.ids import NotPlain, Request, canonical, plain
+from skyloom.store.parallel import refuse_starting_worker
 from skyloom.store.store import Store
 
 Resolver = Callable[[Any, Mapping[str, Any], Store], Any]
@@ -108,6 +110,8 @@ def builds(
         def call(
             *, store: Store | str | Path | None = None, name: str | None = None, dry_run: bool = False, **given: Any
         ) -> Artifact | Plan:
+            if not isinstance(dry_run, bool):
+                raise ConfigError(f"dry_run={dry_run!r}: expected true or false")
             executor = given.pop("executor", None) if pieces else None
             where = Store(store)
             step = body.__name__
@@ -119,7 +123,7 @@ def builds(
                 kind=kind if isinstance(kind, str) else kind(values),
                 step=step,
                 version=version,
-                parameters={k: plain(values[k]) for k in names if k not in aside},
+                parameters={k: _parameter(k, values[k]) for k in names if k not in aside},
                 inputs={k: _identity(values[k]) for k in resolvers},
             )
             settings = {k: values[k] for k in free} | ({"executor": str(executor)} if executor else {})
@@ -163,7 +167,7 @@ def realise(
         waiting = Build(partial, request).shards()
         return Plan(request, store.has(kind, id), len(waiting))
     if store.has(kind, id):
-        _say(f"{kind} {id} is there already, nothing to do")
+        say(f"{kind} {id} is there already, nothing to do")
     else:
         _build_once(store, request, body, settings, executor)
     if name:
@@ -179,21 +183,27 @@ def _build_once(
     executor: Executor | None,
 ) -> None:
     kind, id = request.kind, request.id
+    refuse_starting_worker(f"{kind} {id}")
     lock = store.lock(kind, id)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f"another process is building {kind} {id}; waiting for it (lock {lock.lock_file})")
+        say(f"another process is building {kind} {id}; waiting for it (lock {lock.lock_file})")
         while True:
             try:
                 lock.acquire(timeout=WAIT_NOTE_S)
                 break
             except Timeout:
-                _say(f"still waiting for {kind} {id}")
+                say(f"still waiting for {kind} {id}")
     try:
         if store.has(kind, id):
-            _say(f"{kind} {id} was finished by the other process")
+            say(f"{kind} {id} was finished by the other process")
             return
+        if store.path(kind, id).exists():
+            raise StoreError(
+                f"{store.path(kind, id)} is in the way: it has no manifest, so it is no artifact; remove it and "
+                "give the same command again"
+            )
         build = Build(store.partial(kind, id), request, settings, executor)
         try:
             _run_body(build, body, store)
@@ -211,10 +221,12 @@ def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None
             build.move(store.path(kind, id))
             return
         if pieces := build.prepare():
-            _say(f"{kind} {id}: going on after {pieces} finished pieces")
+            say(f"{kind} {id}: going on after {pieces} finished pieces")
         (build.path / REQUEST).write_bytes(canonical(build.request.__dict__))
         body(build)
-        build.finish(store.path(kind, id))
+        made = build.finish(store.path(kind, id))
+        told = f" ({counts})" if (counts := counts_text(made.counts)) else ""
+        say(f"{kind} {id} was made in {seconds_text(made.history['seconds'])}{told}: {made.path}")
     except SkyloomError:
         if build.path.exists() and not build.worth_keeping() and not (build.path / JOBS).exists():
             shutil.rmtree(build.path)  # nothing worth resuming: leave no trace of a request that was refused
@@ -223,9 +235,16 @@ def _run_body(build: Build, body: Callable[[Build], None], store: Store) -> None
         if _is_disk_full(error):
             raise StoreError(
                 f"the disk is full while writing {kind} {id} in {store.root}; free some space and give the same "
-                f"command again, it goes on after the {len(build.shards())} pieces that are finished"
+                f"command again{_goes_on(build)}"
             ) from error
         raise
+
+
+def _goes_on(build: Build) -> str:
+    """Where the next attempt starts, for a message."""
+    if pieces := len(build.shards()):
+        return f", it goes on after the {pieces} pieces that are finished"
+    return ", it goes on from its last checkpoint" if build.worth_keeping() else ""
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
@@ -239,13 +258,17 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def _parameter(name: str, value: Any) -> Any:
+    """What of an option enters the id; a number that is none is a mistake of whoever gave it."""
+    try:
+        return plain(value, name)
+    except NotPlain as error:
+        raise ConfigError(str(error)) from error
+
+
 def _identity(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, list | tuple):
         return [_identity(item) for item in value]
     return plain(value.identity())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Numbers of nested mappings by path, as manifests, ``numbers.json`` and notes hold them."""
+"""What manifests, ``numbers.json`` and notes hold, made flat: numbers by path, counts in one line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,3 +14,10 @@ def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield from flat_numbers(item, f"{prefix}/{key}" if prefix else str(key))
     elif isinstance(value, int | float):
         yield prefix, value
+
+
+def counts_text(counts: dict[str, Any]) -> str:
+    """Counts of a manifest in one line: what was read and kept, and what was dropped."""
+    parts = [f"{name} {number:,}" for name, number in counts.items() if isinstance(number, int)]
+    parts += [f"dropped {entry['number']:,} ({reason})" for reason, entry in counts.get("dropped", {}).items()]
+    return ", ".join(parts)

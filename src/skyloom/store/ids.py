@@ -16,31 +16,44 @@ _ALPHABET = _LETTERS + "234567"
 ID_LENGTH = 12  # 26 * 32**11 = 10**18 ids: a million artifacts collide with a probability of 10**-6
 
 
-def plain(value: Any) -> Any:
+class NotPlain(TypeError):
+    """A value has no stable text form; the message names it."""
+
+
+def plain(value: Any, name: str = "") -> Any:
     """Reduce a value to JSON types; refuses what has no stable text form.
 
     Objects may bring their own form in a method ``parameter()``. NaN and infinity are refused, because
-    JSON has no word for them.
+    JSON has no word for them. ``name`` is what messages call the value.
+
+    Raises
+    ------
+    NotPlain
+        Names what was found, and where in the value.
     """
     if hasattr(value, "parameter"):
-        return plain(value.parameter())
+        return plain(value.parameter(), name)
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: plain(getattr(value, field.name), _below(name, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
-        return plain(value.value)
+        return plain(value.value, name)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise TypeError(f"{value} cannot be part of a request; use null for 'no limit'")
+            raise NotPlain(f"{name or 'value'}={value}: expected a finite number, or null where that means no limit")
         return value
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, _below(name, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} cannot be part of a request: {value!r}")
+        return [plain(item, _below(name, number)) for number, item in enumerate(value)]
+    raise NotPlain(f"{name or 'value'}={value!r}: a {type(value).__name__} cannot be part of a request")
+
+
+def _below(name: str, key: object) -> str:
+    return f"{name}.{key}" if name else str(key)
 
 
 def canonical(value: Any) -> bytes:

@@ -22,9 +22,9 @@ class Names:
         self.folder = folder
 
     def get(self, name: str) -> str | None:
-        """The ``kind/id`` behind a name; None when the name is free."""
+        """The ``kind/id`` behind a name; None when the name is free, as that of an empty file is (a full disk)."""
         path = self.folder / name
-        return path.read_text().strip() if _ALLOWED.fullmatch(name) and path.is_file() else None
+        return (path.read_text().strip() or None) if _ALLOWED.fullmatch(name) and path.is_file() else None
 
     def check(self, name: str, target: str) -> None:
         """Refuse a name that cannot be given to ``target`` (``kind/id``), before any work is done.
@@ -47,13 +47,18 @@ class Names:
     def give(self, name: str, target: str) -> None:
         """Give a name to ``kind/id``; two processes cannot give the same name to different things."""
         self.check(name, target)
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / name
         try:
-            with path.open("x") as file:
-                file.write(target + "\n")
-        except FileExistsError:
-            self.check(name, target)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not self.get(name):
+                path.unlink()
+            try:
+                with path.open("x") as file:
+                    file.write(target + "\n")
+            except FileExistsError:
+                self.check(name, target)
+        except OSError as error:
+            raise StoreError(f"the name '{name}' cannot be written to {self.folder} ({error.strerror})") from error
 
     def remove(self, name: str) -> None:
         """Free a name; the artifact stays."""
@@ -71,7 +76,7 @@ class Names:
         """All names with their ``kind/id``, sorted."""
         if not self.folder.exists():
             return {}
-        return {path.name: path.read_text().strip() for path in sorted(self.folder.iterdir()) if path.is_file()}
+        return {path.name: target for path in sorted(self.folder.iterdir()) if (target := self.get(path.name))}
 
     def near(self, name: str) -> str | None:
         """The name most like a misspelt one."""

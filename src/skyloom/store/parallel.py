@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, current_process, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from skyloom.errors import SkyloomError, StoreError
+from skyloom.errors import ConfigError, SkyloomError, StoreError
 from skyloom.store.pieces import Pieces, make_piece
 
 
@@ -31,6 +31,19 @@ def make_pieces(pieces: Pieces, *, workers: int) -> list[Path]:
     else:
         _in_processes(pieces, missing, min(workers, len(missing)))
     return pieces.paths()
+
+
+def refuse_starting_worker(what: str) -> None:
+    """Refuse to build while a new worker process is still importing the script of the one that started it.
+
+    A script without ``if __name__ == "__main__":`` runs again in each worker. There it would come to the artifact that
+    its parent is building, and wait for it, while the parent waits for the worker.
+    """
+    if getattr(current_process(), "_inheriting", False):  # set by multiprocessing for that time
+        raise ConfigError(
+            f"a worker process ran the whole script again and came to {what}; in a script that uses several processes, "
+            "put the calls into a function and call it below: if __name__ == '__main__':"
+        )
 
 
 def _in_processes(pieces: Pieces, missing: Sequence[str], workers: int) -> None:
@@ -62,7 +75,7 @@ def _in_processes(pieces: Pieces, missing: Sequence[str], workers: int) -> None:
         raise StoreError(
             f"a worker process was killed, most likely because memory ran out, while one of these was made: {names}; "
             f"{len(missing) - len(left)} of {len(missing)} pieces are kept: give the same command again, with "
-            f"fewer than {workers} workers"
+            f"fewer than {workers} workers; a worker that could not start has told why above"
         )
 
 

@@ -1,14 +1,16 @@
 """Look-up of artifacts by id, unique prefix, given name or path, and the folder they lie in."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skyloom.errors import StoreError
+from skyloom.errors import ConfigError, StoreError
 from skyloom.store.artifact import MANIFEST, Artifact
 from skyloom.store.names import Names
 
@@ -28,6 +30,8 @@ class Store:
 
     def __init__(self, root: "str | Path | Store | None" = None) -> None:
         given = root.root if isinstance(root, Store) else root
+        if given == "":
+            raise ConfigError(f"paths.store is empty; give a folder, or leave it out (and set or unset {ENVIRONMENT})")
         self.root: Path = Path(given or os.environ.get(ENVIRONMENT) or "store").expanduser().absolute()
         self.names = Names(self.root / "names")
 
@@ -44,6 +48,8 @@ class Store:
         folder = self.root / PARTIAL
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "no permission to write")
         except OSError as error:
             raise StoreError(
                 f"the store {self.root} cannot be written ({error.strerror}); set paths.store or {ENVIRONMENT}"
@@ -103,9 +109,14 @@ class Store:
         if os.sep in text or text.startswith("."):
             return Artifact(Path(text).expanduser())
         if target := self.names.get(text):
+            if not (self.root / target / MANIFEST).exists():
+                raise StoreError(
+                    f"the name '{text}' stands for {target.replace('/', ' ')}, which is not in {self.root} any more; "
+                    f"make it again, or free the name with: skyloom name --remove {text}"
+                )
             return Artifact(self.root / target)
         exact = [self.root / k / text for k in self._kinds() if self.has(k, text)]
-        found = exact or [path for k in self._kinds() for path in sorted((self.root / k).glob(f"{text}*"))]
+        found = exact or [path for k in self._kinds() for path in sorted((self.root / k).glob(f"{escape(text)}*"))]
         found = [path for path in found if (path / MANIFEST).exists()]
         if len(found) > 1 and kind:
             kinds = (kind,) if isinstance(kind, str) else kind
@@ -175,11 +186,16 @@ class Store:
         return [path for path in self._partials() if self._if_idle(path, shutil.rmtree)]
 
     def remove(self, artifact: Artifact) -> None:
-        """Delete a finished artifact of this store and its names."""
+        """Delete a finished artifact of this store and its names; when killed, what is left is a leftover."""
         if self.root not in artifact.path.parents:
             raise StoreError(f"{artifact.path} does not lie in the store {self.root}")
         self.names.forget(f"{artifact.kind}/{artifact.id}")
-        shutil.rmtree(artifact.path)
+        aside = self.partial(f"removed-{artifact.kind}", artifact.id)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        if aside.exists():
+            shutil.rmtree(aside)
+        artifact.path.replace(aside)  # at once: half of an artifact must not pass for one that is there
+        shutil.rmtree(aside)
 
     def _partials(self) -> list[Path]:
         folder = self.root / PARTIAL
