@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -319,3 +320,48 @@ def test_a_reader_that_stops_early_is_no_error(filled):
         with contextlib.suppress(OSError):
             os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_json_for_programs(fresh, skyloom):
+    selection, root = fresh
+    _, lines, _ = skyloom("--store", root, "ls", "--json")
+    everything = json.loads("\n".join(lines))
+    assert {entry["id"] for entry in everything} == {artifact.id for artifact in chain(selection)}
+    skyloom("--store", root, "name", "best", selection.id)
+    skyloom("--store", root, "name", "first", selection.id)
+    found = json.loads("\n".join(skyloom("--store", root, "find", "selection", "features.dimensions>=4", "--json")[1]))
+    assert [(entry["id"], entry["names"], entry["path"]) for entry in found] == [
+        (selection.id, ["best", "first"], str(selection.path))
+    ]
+    shown = json.loads("\n".join(skyloom("--store", root, "show", "best", "--json")[1]))
+    assert shown.items() >= selection.manifest.items()
+    assert shown["size"] == sum(entry["size"] for entry in selection.manifest["files"].values())
+    assert shown["history"] == selection.history
+    code, lines, error = skyloom("--store", root, "find", "selection", "features.dimensions>4", "--json")
+    assert (code, json.loads("\n".join(lines))) == (1, [])
+    assert "nothing found" in error
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out.split()[0]) == (0, "skyloom")
+
+
+def test_letters_of_a_pattern_are_no_prefix(filled, skyloom):
+    _, root = filled
+    for text in ("*", "[a-z]", "?"):
+        code, _, error = skyloom("--store", root, "show", text)
+        assert code == 2
+        assert f"no artifact with the id, prefix or name '{text}'" in error
+
+
+def test_ls_fits_a_terminal_of_80_columns(filled, skyloom, monkeypatch):
+    selection, root = filled
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = skyloom("--store", root, "ls")[1]
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if selection.id in line]
+    assert selection.history["finished"] in row, "ids and times are not folded"
+    assert "name" not in "".join(lines), "a column that is empty throughout is not shown"

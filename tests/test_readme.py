@@ -71,6 +71,18 @@ def test_the_words_of_the_readme_exist_in_the_makefile():
             assert re.search(rf"^{word}:", makefile, re.MULTILINE), word
 
 
+def test_the_table_of_verbs_names_every_choice_and_is_that_of_the_site():
+    home = (ROOT / "docs" / "index.md").read_text()
+    rows = re.findall(r"^\| `\w+\.py .*\|$", README, re.MULTILINE)
+    assert len(rows) == 4
+    assert rows == [
+        row.replace("](", "](docs/") for row in re.findall(r"^\| `\w+\.py \w+=….*\|$", home, re.M) if "](" in row
+    ]
+    for group in ("step", "product", "task", "detector", "report"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert re.search(rf"[\[ ]{path.stem}[\], ]", "".join(rows)), f"{group}={path.stem} is not in the README"
+
+
 def test_ci_calls_the_same_words_as_the_readme():
     script = (ROOT / ".ci" / "run").read_text()
     assert "make check" in script

@@ -10,9 +10,14 @@ Four verbs, the same in a shell and in a notebook::
 Each returns a finished :class:`skyloom.store.Artifact` with its ``path``, ``manifest`` and tables.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skyloom.run.notebook import analyze, curate, extract, recipe, train
+    from skyloom.store import Artifact, Store
 
 __version__ = "0.1.0"
+__all__ = ["Artifact", "Store", "analyze", "curate", "extract", "recipe", "train"]
 
 _VERBS = ("curate", "train", "extract", "analyze", "recipe")
 
@@ -28,3 +33,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(store, name)
     raise AttributeError(f"module 'skyloom' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """What the tabulator key of a notebook offers, also before its first use."""
+    return sorted({*globals(), *__all__})

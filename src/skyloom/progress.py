@@ -1,5 +1,6 @@
 """Progress of long work: a rich bar with rate and time left on a terminal, quiet periodic lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -9,6 +10,17 @@ from typing import Protocol, TypeVar
 QUIET_INTERVAL_S = 30.0  # a log file of a day-long job stays readable at two lines a minute
 
 T = TypeVar("T")
+
+said = logging.getLogger("skyloom.said")  # a script lets it write into the log file of the command
+said.setLevel(logging.INFO)
+said.propagate = False
+said.addHandler(logging.NullHandler())
+
+
+def say(text: str) -> None:
+    """Tell the person one thing: on stderr, since stdout carries the result alone, and in the log of the command."""
+    print(text, file=sys.stderr, flush=True)
+    said.info(text.strip())
 
 
 class Bar(Protocol):
@@ -107,6 +119,14 @@ def track(items: Iterable[T], label: str, total: int | None = None, unit: str = 
         for item in items:
             yield item
             bar.advance()
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration for people: ``8.3 s``, from 100 s on hours, minutes and seconds."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _clock(seconds: float) -> str:

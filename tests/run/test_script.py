@@ -126,3 +126,85 @@ def test_a_sweep_prints_every_id(tmp_path):
     ids = [line for line in done.stdout.splitlines() if line]
     assert len(ids) == 2
     assert {a.manifest["seed"] for a in Store(tmp_path / "store")} == {1, 2}
+
+
+@pytest.mark.parametrize("word", ["+windowpx=32", "+trainer=gpu", "+transform.stretch=log", "++paths.stroe=elsewhere"])
+def test_an_added_option_that_nothing_reads_is_refused(tmp_path, images, word):
+    done = script(tmp_path, "curate.py", "step=cutouts", "images=in/good.fits", "window_px=32", word)
+    assert done.returncode == 2, done.stderr
+    key = word.lstrip("+").partition("=")[0]
+    assert done.stderr.splitlines()[-1].startswith(f"error: +key={key} is not known; choose one of: ")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("+backbone.foo=1", "+key=backbone.foo is not known; choose one of: backbone."),
+        ("++preprocess.stretch=log", "+key=preprocess.stretch: preprocess only stands for transform.preprocess; set t"),
+    ],
+)
+def test_an_added_option_of_a_group_that_nothing_reads_is_refused(tmp_path, word, told):
+    done = script(tmp_path, "train.py", "task=byol", "cutouts=none", "dry_run=true", word)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {told}")
+
+
+def test_an_added_option_that_is_known_passes(tmp_path, images):
+    words = ["curate.py", "step=cutouts", "images=in/good.fits", "window_px=32"]
+    plain = script(tmp_path, *words)
+    added = script(tmp_path, *words, "++max_nan_frac=null", "++seed=0", "+survey.tiles=null", "++name=again")
+    assert (added.returncode, added.stdout) == (0, plain.stdout), added.stderr
+
+
+@pytest.mark.parametrize("places", ["images=", "images=['',in/good.fits]"])
+def test_an_empty_word_is_not_the_working_directory(tmp_path, images, places):
+    write_image(tmp_path / "beside.fits", sky(64, 64))
+    done = script(tmp_path, "curate.py", "step=cutouts", places, "window_px=32")
+    assert done.returncode == 2
+    assert "an empty text" in done.stderr
+
+
+def test_dry_run_is_true_or_false(tmp_path, images):
+    done = script(tmp_path, "curate.py", "step=cutouts", "images=in/good.fits", "window_px=32", "dry_run=flase")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "dry_run='flase': expected true or false" in done.stderr
+
+
+def test_what_a_command_says_stands_in_its_log_file(tmp_path, images):
+    half = sky(64, 64)
+    half[:20] = np.nan
+    write_image(tmp_path / "half.fits", half)
+    words = ["curate.py", "step=cutouts", "images=half.fits", "window_px=32", "max_nan_frac=0"]
+    first = script(tmp_path, *words)
+    id = first.stdout.strip()
+    assert f"cutouts {id} was made in " in first.stderr
+    assert "(blank window)" in first.stderr, "nothing is dropped in silence"
+    script(tmp_path, *words)
+    script(tmp_path, *words, "window_px=0")
+    logs = [path.read_text() for path in sorted((tmp_path / "runs").rglob("curate.log"))]
+    assert [("was made in" in log, "nothing to do" in log, "error: window_px" in log) for log in logs] == [
+        (True, False, False), (False, True, False), (False, False, True)
+    ]  # fmt: skip
+
+
+def test_what_a_step_says_stands_there_too(tmp_path, images):
+    words = ["curate.py", "step=cutouts", "images=in", "window_px=16", "survey.exclude_patterns=[text*,trunc*]"]
+    done = script(tmp_path, *words, "dry_run=true")
+    told = [line for line in done.stderr.splitlines() if "are left out by survey.exclude_patterns" in line]
+    assert len(told) == 1, done.stderr
+    (log,) = (tmp_path / "runs").rglob("curate.log")
+    assert told[0] in log.read_text()
+
+
+def test_a_list_in_the_place_of_a_mapping_is_told_how_to_be_given(tmp_path):
+    words = ["analyze.py", "--cfg", "job", "--package", "bins", "report=detections"]
+    done = script(tmp_path, *words, "bins.mag=[18,22,25]")
+    way = "~bins.mag", "+bins.mag=[18,22,25]"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: bins.mag is a mapping, and Hydra puts no list in its place; give '{way[0]}' '{way[1]}'\n"
+    )
+    done = script(tmp_path, *words, *way)
+    assert done.returncode == 0, done.stderr
+    assert "mag:\n- 18\n- 22\n- 25\n" in done.stdout

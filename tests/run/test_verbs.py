@@ -61,6 +61,16 @@ def test_a_step_that_is_not_made_of_pieces_refuses_jobs(tmp_path):
         skyloom.curate("merge", cutouts=["a", "b"], executor="slurm", store=tmp_path)
 
 
+def test_a_number_of_processes_is_refused_where_there_are_no_pieces(tmp_path):
+    with pytest.raises(ConfigError, match=r"^step=merge is not made of pieces, so executor.workers=4 has nothing"):
+        skyloom.curate("merge", cutouts=["a", "b"], **{"executor.workers": 4}, store=tmp_path)
+    with pytest.raises(ConfigError, match=r"^step=download .*executor.workers=4 .*or give workers=… in its place$"):
+        skyloom.curate("download", survey="lotss", **{"executor.workers": 4}, store=tmp_path)
+    for executor in ("processes", "serial"):  # the usual one, and one that changes nothing: the step's own error comes
+        with pytest.raises(skyloom.errors.SkyloomError, match="cutouts"):
+            skyloom.curate("merge", cutouts=["a", "b"], executor=executor, store=tmp_path)
+
+
 def test_steps_in_pieces_get_the_executor_that_was_chosen():
     for step in ("cutouts", "integrity", "stats", "pack", "annotate"):
         words = [f"step={step}", "executor=serial", "survey=lotss" if step == "cutouts" else "survey=roman"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import skyloom
 from skyloom.errors import SkyloomError
 
 EXIT_FOUND_NOTHING = 1  # also: verify found problems
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Look up artifacts. REF is an id, the beginning of one, a name or the path of an artifact. "
         "On a terminal the answers are tables; in a pipe they are lines with tabs between the columns.",
     )
+    parser.add_argument("--version", action="version", version=f"skyloom {skyloom.__version__}")
     parser.add_argument("--store", help="folder of the artifacts; else $SKYLOOM_STORE, else ./store")
     anywhere = _Parser(add_help=False)  # lets --store stand behind the command, too
     anywhere.add_argument("--store", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -64,10 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[anywhere])
 
+    def json_of(one: argparse.ArgumentParser, what: str) -> None:
+        one.add_argument("--json", action="store_true", help=f"print {what} as JSON, for programs")
+
     one = command("ls", "list the finished artifacts, oldest first within a kind")
     one.add_argument("kind", nargs="?", help="only this kind (cutouts, features, …)")
+    json_of(one, "a list of artifacts")
     one = command("show", "tell all about one artifact")
     one.add_argument("ref", metavar="REF")
+    json_of(one, "the manifest, and where and when it was made")
     one = command(
         "find", "find artifacts by their parameters and by what they were made from; in a pipe the ids, one per line"
     )
@@ -78,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--from", dest="made_from", metavar="REF", help="only what was made from this, directly or not")
     one.add_argument("--wide", action="store_true", help="show all parameters, not only those that differ")
+    json_of(one, "a list of artifacts")
     one = command("lineage", "show what an artifact was made from, as a tree")
     one.add_argument("ref", metavar="REF")
     one.add_argument("--down", action="store_true", help="show what was made from it instead")

@@ -9,8 +9,9 @@ from skyloom.cli.output import line, say, sections, size_text, table, tree
 from skyloom.cli.query import Facts, differing, read_terms, select
 from skyloom.errors import ConfigError, StoreError, unknown_choice
 from skyloom.progress import track
-from skyloom.report.lineage import counts_text, flatten, inputs_of
+from skyloom.report.lineage import flatten, inputs_of
 from skyloom.store import Artifact, Store
+from skyloom.store.flat import counts_text
 
 WIDEST = 12  # columns of a table that still fit on a wide terminal
 
@@ -22,6 +23,8 @@ def ls(options: Namespace) -> int:
     found = [artifact for artifact in everything if options.kind in (None, artifact.kind)]
     found.sort(key=lambda artifact: (artifact.kind, artifact.history.get("finished", ""), artifact.id))
     names = _names(store)
+    if options.json:
+        return _dump(found, names)
     rows = [
         (a.kind, a.id, names(a), a.step, a.history.get("finished", ""), size_text(_size(a)), counts_text(a.counts))
         for a in found
@@ -38,6 +41,9 @@ def show(options: Namespace) -> int:
     store = _store(options)
     artifact = store.open(options.ref)
     manifest = artifact.manifest
+    if options.json:
+        output.dump({**_record(artifact, _names(store)), **manifest, "history": artifact.history})
+        return 0
     general = {
         "kind": artifact.kind,
         "id": artifact.id,
@@ -75,12 +81,15 @@ def find(options: Namespace) -> int:
     if options.made_from:
         ids = {artifact.id for artifact in graph.descendants(store.open(options.made_from).id)}
         candidates = [artifact for artifact in candidates if artifact.id in ids]
-    if not candidates:
-        return _nothing(store, everything, kind)
-    found = select(candidates, terms, graph)
+    found = select(candidates, terms, graph) if candidates else []
+    names = _names(store)
+    if options.json:
+        _dump([artifact for artifact, _ in found], names)
     if not found:
         return _nothing(store, everything, kind)
-    _print_found(found, _names(store), kind, wide=options.wide)
+    if options.json:
+        return 0
+    _print_found(found, names, kind, wide=options.wide)
     return 0
 
 
@@ -183,6 +192,25 @@ def _store(options: Namespace) -> Store:
     if not store.root.is_dir():
         raise StoreError(f"there is no store in {store.root}; name its folder with --store or SKYLOOM_STORE")
     return store
+
+
+def _record(artifact: Artifact, names: Any) -> dict[str, Any]:
+    """An artifact as ``--json`` prints it; sizes in bytes, times in UTC."""
+    return {
+        "kind": artifact.kind,
+        "id": artifact.id,
+        "names": names(artifact).split(", ") if names(artifact) else [],
+        "path": str(artifact.path),
+        "step": artifact.step,
+        "finished": artifact.history.get("finished"),
+        "size": _size(artifact),
+        "counts": artifact.counts,
+    }
+
+
+def _dump(found: list[Artifact], names: Any) -> int:
+    output.dump([_record(artifact, names) for artifact in found])
+    return 0
 
 
 def _names(store: Store) -> Any:

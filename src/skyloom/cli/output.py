@@ -1,8 +1,13 @@
 """How answers are printed: tables and trees on a terminal, lines with tabs in a pipe."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+WHOLE = ("id", "kind", "finished", "size")  # columns that stay in one line; on a narrow terminal the first two do
+NARROW = 80
 
 
 @dataclass
@@ -28,8 +33,13 @@ def line(columns: Sequence[object]) -> None:
     print("\t".join(" ".join(str(column).split()) for column in columns))
 
 
+def dump(value: Any) -> None:
+    """Print JSON, for programs that want more than columns."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    """Print rows; heads and title are for terminals only."""
+    """Print rows; heads and title are for terminals only, which do not show columns that are empty throughout."""
     if not is_terminal():
         for row in rows:
             line(row)
@@ -40,11 +50,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, title: str 
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for head in heads:
-        drawn.add_column(head, overflow="fold", no_wrap=head in ("id", "kind"))
+    console = Console()
+    whole = WHOLE if console.width >= NARROW else WHOLE[:2]
+    filled = [at for at in range(len(heads)) if any(str(row[at]) for row in rows)]
+    for at in filled:
+        drawn.add_column(heads[at], overflow="fold", no_wrap=heads[at] in whole)
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))  # Text: square brackets in a value are no mark-up
-    Console().print(drawn)
+        drawn.add_row(*(Text(str(row[at])) for at in filled))  # Text: square brackets in a value are no mark-up
+    console.print(drawn)
 
 
 def sections(parts: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from skyloom.executor.array import Array, Place, submit
 from skyloom.executor.build import SlurmOptions
 from skyloom.executor.code import copied_code
 from skyloom.executor.job import Failure
+from skyloom.progress import say
 from skyloom.store.executor import JOBS
 from skyloom.store.pieces import Pieces
 
@@ -140,4 +140,4 @@ def _raise_final(failures: Iterable[Failure]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"executor=slurm: {text}", file=sys.stderr, flush=True)
+    say(f"executor=slurm: {text}")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from skyloom.errors import ConfigError, unknown_choice
@@ -10,6 +11,8 @@ from skyloom.store import Artifact, Plan
 
 if TYPE_CHECKING:
     from skyloom.run.recipe import Chain, OnLink
+
+_COMPOSING = Lock()  # what Hydra composes with is one for all threads
 
 
 def curate(step: str, **options: Any) -> Artifact | Plan:
@@ -95,13 +98,14 @@ def compose(verb: str, overrides: list[str], folders: Sequence[str] = ()) -> Any
 
     main, *more = folders or [str(config_folder())]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in more)}]"] if more else []
-    outer = GlobalHydra.instance().hydra  # that of a script which runs a recipe: Hydra allows one at a time
-    GlobalHydra.instance().hydra = None
-    try:
-        with hydra.initialize_config_dir(version_base="1.3", config_dir=main, job_name=verb):
-            return hydra.compose(verb, overrides + search)
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with _COMPOSING:
+        outer = GlobalHydra.instance().hydra  # that of a script which runs a recipe: Hydra allows one at a time
+        GlobalHydra.instance().hydra = None
+        try:
+            with hydra.initialize_config_dir(version_base="1.3", config_dir=main, job_name=verb):
+                return hydra.compose(verb, overrides + search)
+        finally:
+            GlobalHydra.instance().hydra = outer
 
 
 def configure(verb: str, options: dict[str, Any], folders: Sequence[str] = ()) -> Any:
@@ -114,7 +118,7 @@ def configure(verb: str, options: dict[str, Any], folders: Sequence[str] = ()) -
     """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     options = {"paths.store" if key == "store" else key: _plain(value) for key, value in options.items()}
     where = [Path(folder) for folder in folders or [str(config_folder())]]
@@ -125,10 +129,13 @@ def configure(verb: str, options: dict[str, Any], folders: Sequence[str] = ()) -
         config = compose(verb, [f"{key}={options[key]}" for key in sorted(groups)], folders)
         for key, value in options.items():
             if key not in groups:
-                OmegaConf.update(config, key, value)
-    except ConfigAttributeError as error:
-        above = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
-        raise unknown_choice("option", key.rpartition(".")[2], [str(k) for k in above or config]) from error
+                _set(config, key, value)
+    except (ConfigAttributeError, ConfigKeyError) as error:
+        key = str(error.full_key) if isinstance(error, ConfigKeyError) else key  # within a mapping that was given
+        parent, _, name = key.rpartition(".")
+        above = OmegaConf.select(config, parent) if parent else config
+        what = f"{parent}: option" if parent else "option"
+        raise unknown_choice(what, name, [str(k) for k in above or config]) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     return config
@@ -138,6 +145,22 @@ def _run(verb: str, **options: Any) -> Artifact | Plan:
     from skyloom.run.verbs import call
 
     return call(verb, configure(verb, options))
+
+
+def _set(config: Any, key: str, value: Any) -> None:
+    """Put a value into a configuration; a list takes the place of a mapping, and the reverse, as in Python."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigTypeError
+
+    try:
+        OmegaConf.update(config, key, value)
+    except ConfigTypeError:  # OmegaConf merges mappings, and neither of these into the other
+        there = OmegaConf.select(config, key)
+        if not (isinstance(value, dict) and OmegaConf.is_dict(there)):
+            OmegaConf.update(config, key, value, merge=False)
+            return
+        for name, item in value.items():
+            _set(there, str(name), item)
 
 
 def _plain(value: Any) -> Any:

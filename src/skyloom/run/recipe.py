@@ -1,6 +1,5 @@
 """Runs a recipe: makes what is missing of a chain, and tells ids, states and times of all links in a table."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from skyloom.errors import SkyloomError
+from skyloom.progress import say, seconds_text
 from skyloom.run.links import Link, check_links, executor_options, plain_recipe, read_links
 from skyloom.run.mirror import chosen_loggers, logger_keys, mirror
 from skyloom.run.secrets import refuse_secrets
@@ -67,7 +67,13 @@ class Chain:
     def __str__(self) -> str:
         heads = ("link", "made by", "id", "state", "time")
         lines = [heads] + [
-            (row.link.name, f"{row.link.verb} {row.link.choice}", row.id or "-", row.state, _clock(row.seconds))
+            (
+                row.link.name,
+                f"{row.link.verb} {row.link.choice}",
+                row.id or "-",
+                row.state,
+                "" if row.seconds is None else seconds_text(row.seconds),
+            )
             for row in self.rows
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
@@ -117,7 +123,7 @@ def run_recipe(config: DictConfig, *, folders: Sequence[str] = (), on_link: OnLi
             if row.artifact and on_link:
                 on_link(row.link, row.artifact)
     finally:
-        _say(f"\n{chain}\n")
+        say(f"\n{chain}\n")
     return chain
 
 
@@ -138,11 +144,11 @@ def _run_link(
         plan: Plan = function(**{**arguments, "dry_run": True})
         row.id, row.state = plan.id, THERE if plan.exists else WOULD
         if plan.exists:
-            _say(f"{position} {link.name}: {plan.request.kind} {plan.id} is there already")
+            say(f"{position} {link.name}: {plan.request.kind} {plan.id} is there already")
         elif dry_run:
             return
         else:
-            _say(f"{position} {link.name}: making {plan.request.kind} {plan.id}")
+            say(f"{position} {link.name}: making {plan.request.kind} {plan.id}")
             row.state = FAILED
         if plan.exists and (dry_run or not arguments.get("name")):
             row.artifact = Artifact(Store(arguments["store"]).path(plan.request.kind, plan.id))
@@ -157,16 +163,3 @@ def _run_link(
             raise type(error)(f"link '{link.name}' of the recipe {chain.recipe} failed: {error}") from error
         error.add_note(f"while making the link '{link.name}' ({link.verb} {link.choice}) of the recipe {chain.recipe}")
         raise
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -14,10 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException
 
 from skyloom.errors import ConfigError, SkyloomError, Stopped
+from skyloom.progress import said, say
 from skyloom.run import resolvers, sweep_end
+from skyloom.run.additions import refuse_additions
 from skyloom.run.freeze import SWEEP, check_same_code
 from skyloom.run.secrets import refuse_secrets
 
@@ -42,7 +44,9 @@ def run(verb: str, config: DictConfig) -> float | None:
     from skyloom.run.run_file import check_search, objective_of
     from skyloom.run.several import shared
 
+    said.handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]  # of this command
     try:
+        refuse_additions(verb, config)
         if sweep_end.in_job():
             check_same_code(HydraConfig.get().runtime.config_sources)
         check_search(config)
@@ -62,7 +66,7 @@ def run(verb: str, config: DictConfig) -> float | None:
         sweep_end.end_job_with(1)
         raise
     if config.dry_run and not config.get("recipe"):
-        print(result, file=sys.stderr)
+        say(str(result))
     if result.id:
         print(result.id)
     return objective
@@ -123,7 +127,7 @@ def launch(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        say("interrupted; the same command goes on where it stopped")
         sys.exit(130)
 
 
@@ -147,7 +151,7 @@ def _through_queue(main: Callable[[], None]) -> None:
 
 
 def _fail(text: str) -> NoReturn:
-    print(f"error: {text}", file=sys.stderr)
+    say(f"error: {text}")
     sys.exit(EXIT_USER_ERROR)
 
 
@@ -156,6 +160,11 @@ def _one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if unknown := re.match(r"Could not override '([^']+)'", lines[0]):
         return _unknown_key(unknown[1])
+    merging = re.match(r"Error merging override (.+?)=(.+)", lines[0])
+    if merging and isinstance(error.__cause__, ConfigTypeError):
+        key, value = merging.groups()
+        there, given = ("mapping", "list") if value.startswith("[") else ("list", "mapping")
+        return f"{key} is a {there}, and Hydra puts no {given} in its place; give '~{key}' '+{key}={value}'"
     text = lines[0]
     for line in lines[1:]:
         if line.startswith("Config search path"):

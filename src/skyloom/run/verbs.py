@@ -121,12 +121,7 @@ def _refuse_unread(verb: str, function: Callable[..., Any], config: DictConfig) 
 
     group = GROUPS[verb]
     choice = config.get(group)
-    executor = config.get("executor")
-    if executor and executor.name == "slurm" and "executor" not in inspect.signature(function).parameters:
-        raise ConfigError(
-            f"{GROUPS[verb]}={config[GROUPS[verb]]} is not made of pieces, so executor=slurm has nothing to do; leave "
-            "it out, or submit the whole command as one job (slurm/step.sbatch)"
-        )
+    _refuse_executor(f"{group}={choice}", set(inspect.signature(function).parameters), config.get("executor"))
     places = {"curate": BY_SURVEY, "analyze": BY_INPUT}.get(verb, {}).get(str(choice), {}).values()
     file = config_folder() / group / f"{choice}.yaml"
     if len(places) < 2 or not file.exists():
@@ -139,6 +134,20 @@ def _refuse_unread(verb: str, function: Callable[..., Any], config: DictConfig) 
             wants = ", ".join(name for name in BY_INPUT.get(str(choice), {}) if name in read) or "probes"
             beside = f"survey={config.survey.name}" if verb == "curate" else f"{wants}=…"
             raise ConfigError(f"{key} has no meaning for {group}={choice} with {beside}; leave it out")
+
+
+def _refuse_executor(what: str, read: set[str], executor: DictConfig | None) -> None:
+    """Refuse jobs, or a number of processes, for work that is not made of pieces."""
+    if executor is None or "executor" in read:
+        return
+    if executor.name == "slurm":
+        given, instead = "executor=slurm", "or submit the whole command as one job (slurm/step.sbatch)"
+    elif executor.get("workers") is not None:
+        given = f"executor.workers={executor.workers}"
+        instead = "or give workers=… in its place" if "workers" in read else "it works in one process"
+    else:
+        return
+    raise ConfigError(f"{what} is not made of pieces, so {given} has nothing to do; leave it out, {instead}")
 
 
 def _builder(task: DictConfig) -> str:
